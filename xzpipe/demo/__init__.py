@@ -1,0 +1,1 @@
+"""The bundled demonstration: a calculator server on the standard library alone."""
