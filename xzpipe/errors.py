@@ -1,6 +1,7 @@
 """Every error that xzpipe reports to its user.
 
-A message says what is wrong and where; the hint says what to do about it. Neither may hold a secret.
+A message says what is wrong and where; the hint says what to do about it. Neither may hold a
+secret.
 
     XzpipeError              exit 1: it failed
     ├── UsageError           exit 2: what was asked cannot be done
@@ -42,4 +43,5 @@ class ServerError(XzpipeError):
 
 
 class CallError(XzpipeError):
-    """A request was answered with a JSON-RPC error, or the peer went away before it was answered."""
+    """A request was answered with a JSON-RPC error, or the peer went away before it was
+    answered."""

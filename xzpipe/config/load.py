@@ -1,0 +1,240 @@
+"""Find a config file, read it, and turn it into `Config`; all problems of a file come at once.
+
+Whatever the file holds, the outcome is a `Config` or a `ConfigError`. Nothing here starts a process
+or looks at the environment by itself.
+"""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from xzpipe.config import lint
+from xzpipe.config.env import expand, read_dotenv, read_text
+from xzpipe.config.model import Own, Written, at, convert, found, within
+from xzpipe.config.servers import Surroundings, from_command, home, is_off, launch, table
+from xzpipe.config.settings import Overrides, Settings, effective
+from xzpipe.core.launch import Launch
+from xzpipe.errors import ConfigError
+
+__all__ = ["Config", "Overrides", "Settings", "environment", "find", "load"]
+
+NAMES = ("mcp_config.json", "mcp_config.yaml", "mcp_config.yml")
+MAX_DEPTH = 50  # a config is five deep; every walk over one may recurse
+MAX_NODES = 100_000  # YAML aliases can make a small file expand without end
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)((?:\.\d+)?(?:[eE][+-]?\d+)?)")
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_YAML_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str")}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What xzpipe is to do: the servers that are on, in the file's order, and the settings."""
+
+    path: Path | None  # None without a file: `xzpipe run -- COMMAND`
+    servers: tuple[Launch, ...]
+    disabled: tuple[str, ...]
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def environment(env: Mapping[str, str], *folders: Path) -> dict[str, str]:
+    """`env`, and under it the folders' `.env` files, an earlier folder's above a later one's."""
+    merged: dict[str, str] = {}
+    for folder in reversed(folders):
+        merged |= read_dotenv(folder / ".env")
+    return merged | dict(env)
+
+
+def find(config: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
+    """The file of --config, of $MCP_CONFIG, or in `cwd`; None if there is none at all.
+
+    Raises ConfigError if a file that was named does not exist.
+    """
+    env = environment(env, cwd)
+    for source, name in (("--config", config), ("MCP_CONFIG", env.get("MCP_CONFIG"))):
+        if name:
+            path = cwd / home(name, env)
+            if not os.path.exists(path):
+                raise ConfigError([f"{_shown(path, cwd)}: no such file; {source} names it"])
+            return path
+    candidates = (cwd / name for name in NAMES)
+    return next((path for path in candidates if os.path.exists(path)), None)
+
+
+def load(
+    path: Path | None,
+    env: Mapping[str, str],
+    cwd: Path,
+    *,
+    overrides: Overrides | None = None,
+    command: Sequence[str] = (),
+) -> Config:
+    """The config in `path`; with `command`, its settings alone and that one server.
+
+    The `.env` files beside the config and in `cwd` are read here. Raises ConfigError with all
+    problems of the file, UsageError for an option or an environment variable.
+    """
+    if path is None and not command:
+        raise ConfigError(
+            ["no config file was found"],
+            f"Name one with --config or in MCP_CONFIG, or put {NAMES[0]} (.yaml, .yml) here.",
+        )
+    folder = cwd / path.parent if path else cwd
+    env = environment(env, folder, cwd)
+    problems: list[str] = []
+    shown = _shown(cwd / path, cwd) if path else ""
+    tree = _read(cwd / path, shown, problems) if path else {}
+    if command:
+        tree = {key: value for key, value in tree.items() if key == "xzpipe"}
+    own = _own(tree.get("xzpipe"), env, problems)
+    around = Surroundings(folder, env, effective(own, env, overrides or Overrides()))
+    if command:
+        servers, off = [from_command(command, around)], []
+    else:
+        key, raw = table(tree, problems)
+        off = [name for name in raw if is_off(raw[name])]
+        servers = [
+            launch(name, raw[name], at(key, name), around, problems)
+            for name in raw
+            if not is_off(raw[name])
+        ]
+    warnings = tuple(f"{shown}: {warning}" for warning in lint.warnings(tree))
+    if problems:
+        raise ConfigError([f"{shown}: {problem}" for problem in problems], "\n".join(warnings))
+    return Config(path, tuple(servers), tuple(off), around.settings, warnings)
+
+
+def _shown(path: Path, cwd: Path) -> str:
+    text = str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
+    return text if text.isprintable() else ascii(text)
+
+
+def _own(raw: Any, env: Mapping[str, str], problems: list[str]) -> Own:
+    if raw is not None and not isinstance(raw, dict):
+        problems.append(f"xzpipe: expected an object, got {found(raw)}")
+        return Own()
+    tree, unset = expand(raw or {}, env, "xzpipe")
+    problems += unset
+    return convert(tree, Own, "xzpipe", problems)
+
+
+class _Object(dict[str, Any]):
+    """An object of the file that knows which keys were given twice, and in which lines if it can."""
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]], lines: Sequence[int] = ()) -> None:
+        super().__init__(pairs)
+        places: dict[str, list[int]] = {}
+        for (name, _), line in itertools.zip_longest(pairs, lines, fillvalue=0):
+            places.setdefault(name, []).append(line)
+        self.repeated = {name: on for name, on in places.items() if len(on) > 1}
+
+
+def _read(path: Path, shown: str, problems: list[str]) -> dict[str, Any]:
+    """The file's top object; ConfigError if there is none. Keys given twice go to `problems`."""
+    text = read_text(path, shown)
+    parse = _parse_yaml if path.suffix in (".yaml", ".yml") else _parse_json
+    try:
+        tree = parse(text, shown) if text.strip() else None
+        problems += _flaws(tree, "")
+    except RecursionError as error:
+        raise ConfigError([f"{shown}: nested too deeply to be a config"]) from error
+    if not isinstance(tree, dict):
+        got = "nothing" if tree is None else found(tree)
+        raise ConfigError([f"{shown}: expected an object at the top, got {got}"])
+    return tree
+
+
+def _flaws(tree: Any, place: str, depth: int = 0) -> list[str]:
+    """What a parser lets through: keys given twice, and text that no process can be handed."""
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    problems = []
+    for key, lines in tree.repeated.items() if isinstance(tree, _Object) else ():
+        on = f" (lines {' and '.join(map(str, lines))})" if all(lines) else ""
+        problems.append(f"{at(place, key)}: expected once, found {len(lines)} times{on}")
+    for text in tree if isinstance(tree, _Object) else (tree,):
+        if isinstance(text, str) and _UNUSABLE.search(text):
+            problems.append(f"{place}: expected text, found a NUL or half a character in it")
+    for where, item in within(place, tree):
+        problems += _flaws(item, where, depth + 1)
+    return problems
+
+
+def _parse_json(text: str, shown: str) -> Any:
+    try:
+        return json.loads(
+            text, object_pairs_hook=_Object, parse_float=Written, parse_constant=_no_constant
+        )
+    except json.JSONDecodeError as error:
+        place = f"{shown}:{error.lineno}:{error.colno}"
+        raise ConfigError([f"{place}: not valid JSON: {_json_reason(error)}"]) from error
+    except ValueError as error:
+        raise ConfigError([f"{shown}: not valid JSON: NaN, or a number beyond bounds"]) from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _json_reason(error: json.JSONDecodeError) -> str:
+    rest, before = error.doc[error.pos :], error.doc[: error.pos].rstrip()
+    if rest.startswith(("//", "/*", "#")):
+        return "JSON has no comments; remove it, or use mcp_config.yaml, which takes them"
+    # Python 3.13 points at the comma, older ones at the bracket behind it
+    if re.match(r",\s*[}\]]", rest) or (before.endswith(",") and rest.startswith(("}", "]"))):
+        return "JSON has no trailing commas; remove the comma before the bracket"
+    return error.msg[0].lower() + error.msg[1:]
+
+
+def _parse_yaml(text: str, shown: str) -> Any:
+    """YAML by the JSON schema of YAML 1.2: `yes`, `0x1F` and `1:30` are strings; no tags."""
+    import yaml
+
+    visits = itertools.count(1)
+
+    def refuse(problem: str, node: yaml.Node) -> NoReturn:
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+    def plain(node: Any) -> Any:
+        if next(visits) > MAX_NODES:
+            refuse("too many values; aliases multiply them", node)
+        if node.tag not in _YAML_TAGS:
+            refuse("tags are not read; remove the !", node)
+        match node:
+            case yaml.MappingNode():
+                pairs = [(name(key), plain(value)) for key, value in node.value]
+                return _Object(pairs, [key.start_mark.line + 1 for key, _ in node.value])
+            case yaml.SequenceNode():
+                return [plain(item) for item in node.value]
+        return node.value if node.style else _scalar(node.value)
+
+    def name(key: Any) -> str:
+        if not isinstance(key, yaml.ScalarNode):
+            refuse("expected a key that is a string", key)
+        if key.value == "<<":
+            refuse("merge keys are not read; write the keys out", key)
+        return str(key.value)
+
+    try:
+        # BaseLoader makes no objects and takes no plain word for anything but a string
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        return None if root is None else plain(root)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
+        reason = getattr(error, "problem", None) or "a character or a number beyond bounds"
+        raise ConfigError([f"{place}: not valid YAML: {reason}"]) from error
+
+
+def _scalar(text: str) -> Any:
+    number = _NUMBER.fullmatch(text)
+    if number:
+        return Written(text) if number[1] else int(text)
+    return _WORDS.get(text.lower() if text.istitle() or text.isupper() else text, text)

@@ -1,0 +1,91 @@
+"""xzpipe's own settings: command line > environment > .env > config file > default, in one place.
+
+Pure. No sentence holds the endpoint, which has a token, or the proxy, which may have a password.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, unquote_plus
+
+from xzpipe.config.model import Own
+from xzpipe.errors import UsageError
+
+MIN_SECRET = (
+    6  # characters; a shorter token would hide variables that hold the same letters by chance
+)
+
+_TOKEN = re.compile(r"[?&]token=([^&#]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line said; None where it said nothing. Waits are in seconds."""
+
+    endpoint: str | None = field(default=None, repr=False)
+    backoff_initial: float | None = None
+    backoff_max: float | None = None
+    backoff_reset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in effect. Times are in seconds."""
+
+    endpoint: str | None = field(repr=False)
+    backoff_initial: float
+    backoff_maximum: float
+    backoff_reset: float
+    max_message_bytes: int
+    call_timeout: float
+    proxy: str = field(repr=False)  # "env", "none" or a URL
+
+
+def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Settings:
+    """The settings in effect; `env` already holds what `.env` adds to the environment.
+
+    Raises UsageError for an option or a variable that is no time, and for a first wait above the
+    longest.
+    """
+    initial = _seconds("initial", overrides.backoff_initial, env, own.backoff.initial)
+    maximum = _seconds("max", overrides.backoff_max, env, own.backoff.maximum)
+    if initial > maximum:
+        raise UsageError(
+            f"the first wait, {initial:g} s, is longer than the longest, {maximum:g} s",
+            "Look at --backoff-initial and --backoff-max, XZPIPE_BACKOFF_INITIAL and "
+            "XZPIPE_BACKOFF_MAX, and xzpipe.backoff in the config file.",
+        )
+    return Settings(
+        endpoint=overrides.endpoint or env.get("MCP_ENDPOINT") or own.endpoint or None,
+        backoff_initial=initial,
+        backoff_maximum=maximum,
+        backoff_reset=_seconds("reset", overrides.backoff_reset, env, own.backoff.reset_after),
+        max_message_bytes=own.max_message_bytes,
+        call_timeout=own.call_timeout,
+        proxy=own.proxy,
+    )
+
+
+def secrets(endpoint: str | None) -> frozenset[str]:
+    """The endpoint's token, as it stands in the URL and as the endpoint reads it."""
+    tokens = _TOKEN.findall(endpoint or "")
+    spellings = {form(each) for each in tokens for form in (str, unquote, unquote_plus)}
+    return frozenset(each for each in spellings if len(each) >= MIN_SECRET)
+
+
+def _seconds(name: str, option: float | None, env: Mapping[str, str], otherwise: float) -> float:
+    variable = f"XZPIPE_BACKOFF_{name.upper()}"
+    if option is not None:
+        return _positive(f"--backoff-{name}", option)
+    return _positive(variable, env[variable]) if env.get(variable) else float(otherwise)
+
+
+def _positive(place: str, value: float | str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if 0 < seconds < math.inf:
+        return seconds
+    raise UsageError(f"{place}: expected seconds above 0", "For example 30, or 0.5.")

@@ -1,0 +1,197 @@
+"""What happened: frozen facts with a level and a sentence. Logs, counters and health subscribe to
+them.
+
+The sentence is for a user: `str(event)`. The fields are for machines:
+`msgspec.structs.asdict(event)`. No event holds a secret or the content of a call.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A fact; `level` is debug, info, warning or error."""
+
+    level: ClassVar[str] = "info"
+
+
+class ServerStarting(Event, frozen=True):
+    server: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.server}: started (pid {self.pid}), waiting for it to be ready"
+
+
+class ServerReady(Event, frozen=True):
+    """`seconds` from its start to its complete tool list."""
+
+    server: str
+    name: str
+    version: str
+    tools: int
+    seconds: float
+
+    def __str__(self) -> str:
+        who = f"{self.name} {self.version}".strip()
+        return f"{self.server}: ready in {self.seconds:.1f} s, {_count(self.tools, 'tool')} ({who})"
+
+
+class ServerDown(Event, frozen=True):
+    """A server's process has ended, or could not be started; it is tried again in `retry_in`
+    seconds."""
+
+    level: ClassVar[str] = "error"
+    server: str
+    reason: str
+    stderr: tuple[str, ...]
+    retry_in: float
+
+    def __str__(self) -> str:
+        again = "restarting now" if self.retry_in <= 0 else f"next try in {self.retry_in:.1f} s"
+        said = "".join(f"\n    {line}" for line in self.stderr)
+        return f"{self.server}: {self.reason}; {again}" + (
+            f"; it last wrote:{said}" if said else ""
+        )
+
+
+class ServerStopped(Event, frozen=True):
+    server: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: stopped ({self.how})"
+
+
+class ServerWrote(Event, frozen=True):
+    """A line of a server's stderr."""
+
+    server: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.server} | {self.line}"
+
+
+class NoiseOnStdout(Event, frozen=True):
+    """A line on a server's stdout that is no JSON-RPC message; it went nowhere."""
+
+    level: ClassVar[str] = "warning"
+    server: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: not MCP on its stdout, ignored: {self.line}"
+
+
+class TooLarge(Event, frozen=True):
+    """A server wrote a message over the limit (bytes); it is discarded while it is read."""
+
+    level: ClassVar[str] = "warning"
+    server: str
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.server}: a message over {self.limit:,} bytes was discarded (maxMessageBytes)"
+
+
+class ToolsChanged(Event, frozen=True):
+    server: str
+    tools: int
+
+    def __str__(self) -> str:
+        return f"{self.server}: its tool list changed, now {_count(self.tools, 'tool')}"
+
+
+class ListingFailed(Event, frozen=True):
+    level: ClassVar[str] = "warning"
+    server: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: its new tool list could not be read ({self.reason}); the old stays"
+
+
+class ToolCalled(Event, frozen=True, gc=False):
+    """A tool call was answered after `seconds`; `outcome` is "ok", "tool error" or why it
+    failed."""
+
+    server: str
+    tool: str
+    client: str
+    seconds: float
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: {self.tool} → {self.outcome} in {self.seconds * 1000:.0f} ms"
+
+
+class StaleAnswer(Event, frozen=True):
+    """An answer to a request whose asker is gone, gave up, or was told of a time-out."""
+
+    level: ClassVar[str] = "debug"
+    server: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: an answer came too late and was dropped"
+
+
+class BadFrame(Event, frozen=True):
+    """A client sent what is not a JSON-RPC message, or an answer to a question nobody asked."""
+
+    level: ClassVar[str] = "warning"
+    client: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.client}: a bad message from the endpoint was refused: {self.reason}"
+
+
+class LinkWaiting(Event, frozen=True):
+    """The link is not dialled until a server of its view is ready."""
+
+    level: ClassVar[str] = "debug"
+    link: str
+
+    def __str__(self) -> str:
+        return f"{self.link}: the link waits for its server to be ready"
+
+
+class LinkUp(Event, frozen=True):
+    """`endpoint` is the address without its token; `proxy` names the proxy in use, if any."""
+
+    link: str
+    endpoint: str
+    proxy: str
+
+    def __str__(self) -> str:
+        through = f" through the proxy {self.proxy}" if self.proxy else ""
+        return f"{self.link}: connected to {self.endpoint}{through}"
+
+
+class LinkDown(Event, frozen=True):
+    """The link ended or could not be opened after having been up `lived` seconds."""
+
+    level: ClassVar[str] = "warning"
+    link: str
+    cause: str
+    hint: str
+    lived: float
+    retry_in: float
+
+    def __str__(self) -> str:
+        was = f" after {self.lived:.0f} s" if self.lived else ""
+        again = "reconnecting now" if self.retry_in <= 0 else f"next try in {self.retry_in:.1f} s"
+        return f"{self.link}: {self.cause}{was}; {again}" + (f". {self.hint}" if self.hint else "")
+
+
+class LinkClosed(Event, frozen=True):
+    link: str
+
+    def __str__(self) -> str:
+        return f"{self.link}: link closed"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

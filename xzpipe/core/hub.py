@@ -1,0 +1,270 @@
+"""The hub: decides what goes where. Facts in, with the time they happened; effects out; nothing
+else.
+
+Servers stand on one side, clients on the other, and a client sees the servers in its view. The hub
+initializes each server itself, answers a client's initialize, ping and tools/list from what it
+holds, and routes calls by tool name. Every request that it passes on gets exactly one answer: the
+server's, or an error when the server dies, is late, is overloaded or answers too much. An answer
+for a client that is gone goes nowhere, least of all to the connection that came after it.
+
+`now` is in seconds, on any clock that does not go back.
+"""
+
+from xzpipe.core import jsonrpc, replies
+from xzpipe.core.effects import DropClient, Effect, ToClient, ToServer
+from xzpipe.core.events import BadFrame, NoiseOnStdout, StaleAnswer, TooLarge
+from xzpipe.core.handshake import Phase
+from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
+from xzpipe.core.lines import answered_id
+from xzpipe.core.pending import Alarm, PendingTable
+from xzpipe.core.relay import Relay
+from xzpipe.core.servers import Servers
+from xzpipe.core.views import Client, View, Views
+
+MAX_MESSAGE_BYTES = 16 * 2**20  # a photo as base64 fits; a runaway print does not
+EXCERPT = 200  # bytes of noise that an event shows
+
+
+class Hub:
+    """All servers and clients of one bridge, or of one agent of an endpoint server."""
+
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        first_id: int = 1,
+        label_servers: bool = False,
+        ping_every: float | None = None,
+    ) -> None:
+        """`first_id` is 0 where the broker is played, and 1 towards servers, since some take 0 for
+        no id. `label_servers` adds `server_id` to listed tools. `ping_every` (seconds): a server
+        that has not answered one ping by the next is dropped."""
+        self._max = max_message_bytes
+        self._pending = PendingTable(first_id)
+        self._alarm = Alarm()
+        self._views = Views(label_servers)
+        self._servers = Servers(self._pending, self._alarm, self._views, ping_every)
+        self._relay = Relay(self._pending, self._alarm, self._servers, self._views)
+
+    # What servers do
+
+    def server_started(
+        self,
+        server: str,
+        now: float,
+        start_timeout: float = START_TIMEOUT,
+        call_timeout: float = CALL_TIMEOUT,
+    ) -> list[Effect]:
+        """A server can be written to: its handshake begins. Time limits in seconds."""
+        return self._servers.started(server, now, start_timeout, call_timeout)
+
+    def server_line(self, server: str, line: bytes, now: float) -> list[Effect]:
+        """A server wrote one line."""
+        state = self._servers.states.get(server)
+        if state is None or state.phase is Phase.DOWN:
+            return []
+        try:
+            message = jsonrpc.parse(line)
+        except jsonrpc.Malformed:
+            return self._unclean(server, line, now)
+        if message.method is not None:
+            return self._server_speaks(server, message, now)
+        raw_id = bytes(message.id)
+        entry = self._pending.take(server, raw_id)
+        if entry is None:
+            asked = self._pending.was_asked(server, raw_id)
+            return [StaleAnswer(server) if asked else NoiseOnStdout(server, _excerpt(line))]
+        if entry.client is None:
+            return self._servers.learn(server, entry, message, now)
+        if len(message.error):
+            text = jsonrpc.error(entry.outer, message.error)
+            return self._relay.answer(server, entry, text, now, "error")
+        failed = b'"isError":true' in line or b'"isError": true' in line
+        text = jsonrpc.result(entry.outer, message.result)
+        return self._relay.answer(server, entry, text, now, "tool error" if failed else "ok")
+
+    def server_overlong(self, server: str, part: bytes, now: float) -> list[Effect]:
+        """A server is writing a line over the limit; `part` is one end of it."""
+        raw_id = answered_id(part)
+        entry = self._pending.take(server, raw_id) if raw_id else None
+        effects: list[Effect] = [TooLarge(server, self._max)]
+        if entry is None:
+            return effects
+        if entry.client is None:
+            return effects + self._servers.failed(server, entry, "its answer is over the limit")
+        words = f"the answer of MCP server '{server}' is over the limit of {self._max} bytes"
+        return effects + self._relay.fail(server, entry, words, now, "answer too large")
+
+    def server_exited(self, server: str, reason: str, now: float) -> list[Effect]:
+        """A server can be written to no more; what it offers stays known."""
+        if server not in self._servers.states:
+            return []
+        effects: list[Effect] = []
+        for entry in self._servers.ended(server):
+            words = f"MCP server '{server}' went away before it answered: {reason}"
+            effects += self._relay.fail(server, entry, words, now, "server gone")
+        return effects
+
+    def server_removed(self, server: str, now: float) -> list[Effect]:
+        """A server will not come back: its tools leave the lists."""
+        effects = self.server_exited(server, "it was removed", now)
+        return effects + self._servers.removed(server, now)
+
+    # What clients do
+
+    def client_joined(self, client: str, view: View, rereads: bool = False) -> None:
+        """A client connected, under a name never used before: an answer that is late for one
+        connection is not for the next. `rereads`: it learns of a changed tool list only by
+        connecting anew, as the official broker does (wire.md §2)."""
+        self._views.clients[client] = Client(view, rereads)
+
+    def client_text(self, client: str, text: bytes, now: float) -> list[Effect]:
+        """A client sent one frame."""
+        state = self._views.clients.get(client)
+        if state is None:
+            return []
+        try:
+            message = jsonrpc.parse(text)
+            if b"\n" in text or b"\r" in text:  # legal in JSON, but it would end the line on stdio
+                message = jsonrpc.parse(text.translate(None, b"\r\n"))
+        except jsonrpc.Malformed as bad:
+            refusal = jsonrpc.fault(bad.id, bad.code, str(bad))
+            return [ToClient(client, refusal), BadFrame(client, str(bad))]
+        if message.method is None:
+            return [BadFrame(client, "an answer to nothing that was asked")]
+        if not len(message.id):
+            return self._client_notifies(client, state, message)
+        if message.method == "tools/call":
+            return self._call(client, state, message, now)
+        return self._reply(client, state, message, now)
+
+    def client_left(self, client: str, now: float) -> list[Effect]:
+        """A client's connection is gone: nothing is owed to it any more."""
+        self._views.clients.pop(client, None)
+        return self._relay.abandon(client)
+
+    # What happens to either
+
+    def undeliverable(self, effect: Effect, now: float) -> list[Effect]:
+        """An effect that could not be performed: the peer's outbox is full, it takes nothing."""
+        if isinstance(effect, ToClient) and effect.client in self._views.clients:
+            return [DropClient(effect.client, "it does not take what is sent to it")]
+        if isinstance(effect, ToServer):
+            message = jsonrpc.parse(effect.line)
+            if message.method is None:
+                return []  # an answer of ours: its id is the server's, not one of the pending
+            entry = self._pending.take(effect.server, bytes(message.id))
+            if entry is not None and entry.client is None:
+                return self._servers.failed(effect.server, entry, "it does not read its stdin")
+            if entry is not None:
+                words = f"MCP server '{effect.server}' is overloaded"
+                return self._relay.fail(effect.server, entry, words, now, "overloaded")
+        return []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: what is overdue fails, what is due happens."""
+        self._alarm.rang()
+        effects: list[Effect] = []
+        for server, inner, entry in self._pending.overdue(now):
+            limit = f"{entry.deadline - entry.asked:g} s"
+            effects += self._relay.withdraw(server, inner, "time-out")
+            if entry.client is None:
+                reason = f"it did not answer {entry.method} within {limit}"
+                effects += self._servers.failed(server, entry, reason)
+            else:
+                words = f"MCP server '{server}' did not answer within {limit}"
+                effects += self._relay.fail(server, entry, words, now, f"no answer in {limit}")
+        effects += self._servers.due(now)
+        effects += self._views.due(now)
+        dues = self._pending.next_deadline(), self._servers.next_due(), self._views.next_due()
+        return effects + self._alarm.by(min(dues))
+
+    def ready(self, view: View) -> bool:
+        """Whether a server of this view can be called now."""
+        return any(
+            state.phase is Phase.READY and (view is None or server in view)
+            for server, state in self._servers.states.items()
+        )
+
+    # How it decides
+
+    def _reply(
+        self, client: str, state: Client, message: jsonrpc.Message, now: float
+    ) -> list[Effect]:
+        only = self._views.only(state)
+        match message.method:
+            case "ping":
+                text = jsonrpc.result(message.id, jsonrpc.EMPTY)
+            case "initialize":
+                server = self._servers.states.get(only or "")
+                greeting = server.greeting if server else b""
+                text = jsonrpc.result(message.id, greeting or replies.greeting(message.params))
+            case "tools/list":
+                text = replies.tools(message, self._views.table(state).payload)
+            case _ if only is not None:
+                return self._relay.forward(client, only, message, now)
+            case _:
+                words = f"method not found: {message.method}"
+                text = jsonrpc.fault(message.id, jsonrpc.METHOD_NOT_FOUND, words)
+        return [ToClient(client, text)]
+
+    def _call(
+        self, client: str, state: Client, message: jsonrpc.Message, now: float
+    ) -> list[Effect]:
+        listed = jsonrpc.called_tool(message.params)
+        route = self._views.table(state).routes.get(listed or "")
+        if route is not None:
+            server, own = route
+            return self._relay.forward(client, server, message, now, own, own != listed)
+        if listed is None:
+            code, words = jsonrpc.INVALID_PARAMS, "tools/call needs params with a tool's name"
+        elif self.ready(state.view):
+            code, words = jsonrpc.INVALID_PARAMS, f"unknown tool: {listed}"
+        else:
+            code, words = jsonrpc.NOT_CONNECTED, "no MCP server is connected"
+        return [ToClient(client, jsonrpc.fault(message.id, code, words))]
+
+    def _client_notifies(
+        self, client: str, state: Client, message: jsonrpc.Message
+    ) -> list[Effect]:
+        if message.method == "notifications/initialized":
+            return []  # the hub has said it to the server itself
+        if message.method == "notifications/cancelled":
+            return self._relay.cancel(client, replies.cancelled_id(message.params))
+        only = self._views.only(state)
+        server = self._servers.states.get(only or "")
+        if only is None or server is None or server.phase is not Phase.READY:
+            return []
+        return [ToServer(only, jsonrpc.notification(message.method or "", message.params))]
+
+    def _server_speaks(self, server: str, message: jsonrpc.Message, now: float) -> list[Effect]:
+        if len(message.id):
+            return [ToServer(server, replies.to_server(message))]
+        if message.method == "notifications/tools/list_changed":
+            return self._servers.tools_changed(server, now)
+        if message.method == "notifications/progress":
+            return self._relay.progress(server, message)
+        text = jsonrpc.notification(message.method or "", message.params)
+        return [
+            ToClient(client, text)
+            for client, state in self._views.clients.items()
+            if self._views.only(state) == server
+        ]
+
+    def _unclean(self, server: str, line: bytes, now: float) -> list[Effect]:
+        """A line that is no message: noise, or an answer with bytes in it that are not UTF-8."""
+        if not line.strip():
+            return []
+        mended = line.decode(errors="replace").encode()
+        if mended != line:
+            try:
+                jsonrpc.parse(mended)
+            except jsonrpc.Malformed:
+                pass
+            else:
+                return self.server_line(server, mended, now)
+        return [NoiseOnStdout(server, _excerpt(line))]
+
+
+def _excerpt(line: bytes) -> str:
+    return line[:EXCERPT].decode(errors="replace") + ("…" if len(line) > EXCERPT else "")

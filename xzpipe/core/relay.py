@@ -1,0 +1,118 @@
+"""Requests on their way to servers, and the one answer that each of them gets."""
+
+from xzpipe.core import jsonrpc, replies
+from xzpipe.core.effects import Effect, ToClient, ToServer
+from xzpipe.core.events import ToolCalled
+from xzpipe.core.handshake import Phase
+from xzpipe.core.pending import Alarm, Pending, PendingTable
+from xzpipe.core.servers import Servers
+from xzpipe.core.views import Views
+
+MAX_PENDING = 1024  # per client; an assistant has a handful, a runaway caller must not fill memory
+
+
+class Relay:
+    """Passes requests on and answers back; tells the caller when there will be no answer."""
+
+    def __init__(self, pending: PendingTable, alarm: Alarm, servers: Servers, views: Views) -> None:
+        self._pending = pending
+        self._alarm = alarm
+        self._servers = servers
+        self._views = views
+
+    def forward(
+        self,
+        client: str,
+        server: str,
+        message: jsonrpc.Message,
+        now: float,
+        tool: str = "",
+        renamed: bool = False,
+    ) -> list[Effect]:
+        """Pass a request on. `tool`: it is a call, of the tool that `server` knows by this name;
+        `renamed`: the caller knows that tool by another."""
+        method = message.method or ""
+        caller = self._views.clients[client]
+        asked = self._servers.states.get(server)
+        if asked is None or asked.phase is Phase.DOWN:
+            words = f"MCP server '{server}' is not running"
+            return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.NOT_CONNECTED, words))]
+        if caller.owed >= MAX_PENDING:
+            words = f"{MAX_PENDING} requests are waiting for an answer already"
+            return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.SERVER_ERROR, words))]
+        deadline = now + asked.call_timeout
+        entry = Pending(client, bytes(message.id), method, now, deadline, tool)
+        inner = self._pending.add(server, entry)
+        caller.owed += 1
+        params = bytes(message.params)
+        if renamed:
+            params = replies.renamed(params, tool)
+        if b'"progressToken"' in params:
+            entry.token = replies.progress_token(params)
+            if entry.token:
+                params = replies.with_progress_token(params, b"%d" % inner)
+        line = jsonrpc.request(inner, method, params)
+        effects: list[Effect] = [*self._alarm.by(deadline)]
+        if asked.phase is Phase.STARTING:
+            asked.held[inner] = line
+        else:
+            effects.append(ToServer(server, line))
+        return effects
+
+    def answer(
+        self, server: str, entry: Pending, text: bytes, now: float, outcome: str
+    ) -> list[Effect]:
+        """Settle a request that was taken from the pending ones: `text` is for its client."""
+        client = entry.client or ""
+        self._views.clients[client].owed -= 1
+        if not entry.tool:
+            return [ToClient(client, text)]
+        called = ToolCalled(server, entry.tool, client, now - entry.asked, outcome)
+        return [ToClient(client, text), called]
+
+    def fail(
+        self, server: str, entry: Pending, words: str, now: float, outcome: str
+    ) -> list[Effect]:
+        """Settle a request with an error, in words for the caller."""
+        text = jsonrpc.fault(entry.outer, jsonrpc.SERVER_ERROR, words)
+        return self.answer(server, entry, text, now, outcome)
+
+    def withdraw(self, server: str, inner: int, reason: str) -> list[Effect]:
+        """Take a request back from a server; an answer to it would be stale from now on."""
+        raw_id = b"%d" % inner
+        entry = self._pending.take(server, raw_id)
+        if self._servers.states[server].held.pop(inner, None) is not None:
+            return []
+        if entry is None or entry.method == "initialize":  # must not be cancelled (wire.md §6)
+            return []
+        params = b'{"requestId":%b,"reason":%b}' % (raw_id, jsonrpc.quote(reason))
+        return [ToServer(server, jsonrpc.notification("notifications/cancelled", params))]
+
+    def cancel(self, client: str, outer: bytes) -> list[Effect]:
+        """A client takes back its request with this raw id; by the specification it gets no
+        answer."""
+        for server, inner, entry in self._pending.of_client(client):
+            if entry.outer == outer:
+                self._views.clients[client].owed -= 1
+                return self.withdraw(server, inner, "the caller cancelled it")
+        return []
+
+    def abandon(self, client: str) -> list[Effect]:
+        """A client is gone: take back all its requests."""
+        effects: list[Effect] = []
+        for server, inner, _ in self._pending.of_client(client):
+            effects += self.withdraw(server, inner, "the caller is gone")
+        return effects
+
+    def progress(self, server: str, message: jsonrpc.Message) -> list[Effect]:
+        """A server tells of progress: pass it to the one who asked, under the token it gave."""
+        try:
+            members: dict[str, bytes | jsonrpc.Raw] = dict(jsonrpc.fields(message.params))
+        except jsonrpc.Malformed:
+            return []
+        entry = self._pending.get(server, bytes(members.get("progressToken", b"")))
+        if entry is None or entry.client is None or not entry.token:
+            return []
+        members["progressToken"] = entry.token
+        text = jsonrpc.notification("notifications/progress", jsonrpc.object_of(members))
+        return [ToClient(entry.client, text)]
