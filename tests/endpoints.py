@@ -46,7 +46,7 @@ class Attempt:
 
 @dataclass
 class Step:
-    """What the next attempts meet instead of a peer: a refusal, or a close right after the upgrade."""
+    """What the next attempts meet instead of a peer: a refusal, or a close at once."""
 
     times: float
     status: int = 101
@@ -112,7 +112,7 @@ class Peer(Session):
 
 
 class Broker:
-    """A listening endpoint. `attempts` lists every upgrade request; `accept` hands out the peers."""
+    """A listening endpoint. `attempts` are all upgrade requests; `accept` hands out the peers."""
 
     def __init__(self, *, auto: bool, ping_every: float | None, options: dict[str, object]) -> None:
         self.attempts: list[Attempt] = []
@@ -278,6 +278,7 @@ class Wire:
         self._target = urlsplit(url)
         self._pairs: set[Pair] = set()
         self._mute = False
+        self._bell = Bell()
         self.port = 0
 
     @property
@@ -285,7 +286,7 @@ class Wire:
         return self._target._replace(netloc=f"127.0.0.1:{self.port}").geturl()
 
     def freeze(self, *, new: bool = False) -> None:
-        """Forward nothing more and close nothing: half-open TCP. With `new`, later connections too."""
+        """Forward nothing more and close nothing: half-open TCP. With `new`, so are later ones."""
         self._mute = new
         for pair in self._pairs:
             pair.flowing.clear()
@@ -301,6 +302,10 @@ class Wire:
         for pair in self._pairs:
             pair.reset()
 
+    async def idle(self, timeout: float = WAIT) -> None:
+        """Wait until nothing is connected."""
+        await self._bell.until(lambda: not self._pairs, timeout)
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             far = await asyncio.open_connection(self._target.hostname, self._target.port)
@@ -310,6 +315,7 @@ class Wire:
                 await pair.run()
             finally:
                 self._pairs.discard(pair)
+                self._bell.ring()
         writer.transport.abort()
 
 
@@ -355,16 +361,15 @@ class Pair:
 async def wire(url: str) -> AsyncIterator[Wire]:
     """A wire to the broker at `url`: dial `wire.url` instead."""
     line = Wire(url)
-    async with anyio.create_task_group() as tasks:
-        server = await asyncio.start_server(
-            lambda reader, writer: tasks.start_soon(line._forward, reader, writer), "127.0.0.1", 0
-        )
-        line.port = server.sockets[0].getsockname()[1]
-        try:
-            yield line
-        finally:
-            server.close()
-            tasks.cancel_scope.cancel()
+    server = await asyncio.start_server(line._forward, "127.0.0.1", 0)
+    line.port = server.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        server.close()
+        line.cut()
+        with anyio.CancelScope(shield=True):
+            await line.idle()
 
 
 def reset(transport: asyncio.BaseTransport) -> None:

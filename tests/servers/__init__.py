@@ -71,16 +71,16 @@ async def talk(
         start_new_session=True,
     )  # fmt: skip
     session = Stdio(process)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(session._pump)
-        try:
-            yield session
-        finally:
-            process.stdin.close()
-            # Shielded: a transport that has not seen the end of its pipes would warn.
-            with anyio.CancelScope(shield=True):
-                with contextlib.suppress(TimeoutError):
-                    await session.exited(timeout=1)
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await session.exited()
+    pump = asyncio.create_task(session._pump())
+    try:
+        yield session
+    finally:
+        process.stdin.close()
+        # Shielded: a transport that has not seen the end of its pipes would warn.
+        with anyio.CancelScope(shield=True):
+            with contextlib.suppress(TimeoutError):
+                await session.exited(timeout=1)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await session.exited()
+            await pump

@@ -1,8 +1,8 @@
 """A scripted MCP server: it behaves, or misbehaves, as its flags and its tools say.
 
-Standard library only and few imports, so that a test can start dozens of them; raw bytes in and out,
-so that a test can compare byte for byte. Every `tool_*` method is a tool: its docstring is the
-description, its keyword arguments are the schema. Run it with `tests.servers.stub(*flags)`; `--help`
+Standard library only and few imports, so that a test can start dozens of them; raw bytes in and
+out, so that a test can compare byte for byte. Every `tool_*` method is a tool: its docstring is the
+description, its keyword arguments are the schema. `tests.servers.stub(*flags)` runs it, and `--help`
 lists the flags.
 """
 
@@ -63,7 +63,7 @@ class Refused(Exception):
 
 
 def members(line: bytes) -> dict[str, tuple[object, bytes]]:
-    """The members of the JSON object in `line`: name → (value, its exact bytes). Else ValueError."""
+    """The members of the JSON object in `line`: name → (value, exact bytes). Else ValueError."""
     text = line.decode("utf-8", "surrogateescape")
     decode = json.JSONDecoder().raw_decode
     found: dict[str, tuple[object, bytes]] = {}

@@ -25,8 +25,8 @@ _SYNTAX = "${VAR}, ${VAR:-default} or ${env:VAR}, and $${ for a plain ${"
 def expand(value: Any, env: Mapping[str, str], place: str) -> tuple[Any, list[str]]:
     """`value` with the references in all its strings replaced, and the problems by place.
 
-    Objects and lists are walked; keys are left alone. As in a shell, a default also stands in for a
-    variable that is set but empty.
+    Objects and lists are walked; keys, and a reference that is a problem, are left alone. As in
+    a shell, a default also stands in for a variable that is set but empty.
     """
     problems: list[str] = []
     return _tree(value, env, place, problems), problems
@@ -50,7 +50,7 @@ def _text(text: str, env: Mapping[str, str], place: str, problems: list[str]) ->
         if not closing or known is None:
             wrong = "found one of another form" if closing else "found ${ without its }"
             problems.append(f"{place}: expected {_SYNTAX}; {wrong}")
-            return ""
+            return reference[0]
         name, default = known.groups()
         if default is not None:
             return env.get(name) or default
@@ -59,7 +59,7 @@ def _text(text: str, env: Mapping[str, str], place: str, problems: list[str]) ->
                 f"{place}: expected the environment variable {name} to be set; "
                 f"set it, put it in .env, or write ${{{name}:-default}}"
             )
-        return env.get(name, "")
+        return env.get(name, reference[0])
 
     return _REFERENCE.sub(replaced, text)
 

@@ -126,12 +126,12 @@ def _own(raw: Any, env: Mapping[str, str], problems: list[str]) -> Own:
 
 
 class _Object(dict[str, Any]):
-    """An object of the file that knows which keys were given twice, and in which lines if it can."""
+    """An object of the file that knows which keys were given twice, and the lines if it can."""
 
     def __init__(self, pairs: Sequence[tuple[str, Any]], lines: Sequence[int] = ()) -> None:
         super().__init__(pairs)
         places: dict[str, list[int]] = {}
-        for (name, _), line in itertools.zip_longest(pairs, lines, fillvalue=0):
+        for (name, _), line in zip(pairs, lines or [0] * len(pairs), strict=True):
             places.setdefault(name, []).append(line)
         self.repeated = {name: on for name, on in places.items() if len(on) > 1}
 
@@ -155,16 +155,21 @@ def _flaws(tree: Any, place: str, depth: int = 0) -> list[str]:
     """What a parser lets through: keys given twice, and text that no process can be handed."""
     if depth > MAX_DEPTH:
         raise RecursionError
-    problems = []
-    for key, lines in tree.repeated.items() if isinstance(tree, _Object) else ():
-        on = f" (lines {' and '.join(map(str, lines))})" if all(lines) else ""
-        problems.append(f"{at(place, key)}: expected once, found {len(lines)} times{on}")
-    for text in tree if isinstance(tree, _Object) else (tree,):
-        if isinstance(text, str) and _UNUSABLE.search(text):
-            problems.append(f"{place}: expected text, found a NUL or half a character in it")
+    repeated = tree.repeated if isinstance(tree, _Object) else {}
+    problems = [
+        f"{at(place, key)}: expected once, found {len(lines)} times{_on(lines)}"
+        for key, lines in repeated.items()
+    ]
+    texts = [each for each in (tree if isinstance(tree, dict) else [tree]) if isinstance(each, str)]
+    if any(map(_UNUSABLE.search, texts)):
+        problems.append(f"{place}: expected text, found a NUL or half a character")
     for where, item in within(place, tree):
         problems += _flaws(item, where, depth + 1)
     return problems
+
+
+def _on(lines: list[int]) -> str:
+    return f" (lines {' and '.join(map(str, lines))})" if all(lines) else ""
 
 
 def _parse_json(text: str, shown: str) -> Any:

@@ -1,7 +1,7 @@
 """The config file as structs: the keys xzpipe reads, their types, defaults and bounds.
 
-The JSON Schema and every "expected …" come from here: a description begins with what is expected, up
-to its first colon. Nothing here reads a file or knows the environment.
+The JSON Schema and every "expected …" come from here: a description begins with what is expected,
+up to its first colon. Nothing here reads a file or knows the environment.
 """
 
 import json
@@ -135,7 +135,7 @@ def keys(kind: type[Struct]) -> tuple[str, ...]:
 
 
 def unprintable(text: str) -> bool:
-    """Whether `text` is blank, or holds a control character, a line separator or half a character."""
+    """Whether `text` is blank, or holds a control character, a line separator, half a character."""
     return not text.strip() or _CONTROL.search(text) is not None
 
 

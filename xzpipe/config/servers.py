@@ -67,7 +67,7 @@ def launch(name: str, raw: Any, place: str, around: Surroundings, problems: list
     expanded, unset = expand(ours, around.env, place)
     problems += unset
     server = convert(expanded, Server, place, problems)
-    problems += _transport(server, place)
+    problems += _transport(expanded, place)
     problems += [
         f"{at(at(place, 'env'), key)}: expected a variable's name, not empty and without ="
         for key in server.env
@@ -112,28 +112,28 @@ def _stem(word: str) -> str:
     return _SCRIPT.sub("", _VERSION.sub("", word.rstrip("/").rpartition("/")[2]))
 
 
-def _transport(server: Server, place: str) -> list[str]:
+def _transport(tree: dict[str, Any], place: str) -> list[str]:
     """What is wrong with a server's transport; and a stdio server needs a command."""
-    kinds = [_plain(each) for each in (server.type, server.transport_type) if each is not None]
+    written = {
+        key: tree[key] for key in ("type", "transportType") if isinstance(tree.get(key), str)
+    }
+    kinds = [re.sub("[-_ ]", "", each.lower()) for each in written.values()]
+    command = tree.get("command")
     if len(set(kinds)) > 1:
         return [f"{at(place, 'type')}: expected the same as transportType, found another"]
-    kind = kinds[0] if kinds else "http" if server.url and server.command is None else "stdio"
+    kind = kinds[0] if kinds else "http" if tree.get("url") and command is None else "stdio"
     if kind in _REMOTE:
         return [
             f"{place}: a remote server (sse, http), and xzpipe starts only stdio servers so far; "
             'run it through a proxy: "command": "uvx", "args": ["mcp-proxy", "URL"]'
         ]
     if kind != "stdio":
-        key = "type" if server.type is not None else "transportType"
-        return [f"{at(place, key)}: expected stdio, sse, http or streamable-http, found another"]
-    if not server.command:
-        was = "nothing" if server.command is None else "an empty string"
+        known = "stdio, sse, http or streamable-http"
+        return [f"{at(place, next(iter(written)))}: expected {known}, found another"]
+    if command is None or command == "":
+        was = "nothing" if command is None else found(command)
         return [f"{at(place, 'command')}: expected the program to start, found {was}"]
     return []
-
-
-def _plain(kind: str) -> str:
-    return re.sub("[-_ ]", "", kind.lower())
 
 
 def _text(value: object) -> str:
@@ -145,7 +145,7 @@ def _folder(
 ) -> str | None:
     if cwd is None:
         return None
-    folder = os.path.join(around.folder, home(cwd, around.env))
+    folder = str(around.folder / home(cwd, around.env))
     if not os.path.isdir(folder):
         shown = ascii(written) if unprintable(written) else written
         problems.append(f"{place}: expected a folder that exists; {shown} is none")

@@ -4,19 +4,14 @@ Pure. No sentence holds the endpoint, which has a token, or the proxy, which may
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, unquote_plus
 
 from xzpipe.config.model import Own
+from xzpipe.core.endpoint import Endpoint
 from xzpipe.errors import UsageError
 
-MIN_SECRET = (
-    6  # characters; a shorter token would hide variables that hold the same letters by chance
-)
-
-_TOKEN = re.compile(r"[?&]token=([^&#]+)")
+MIN_SECRET = 6  # characters; a shorter token would hide variables that hold it by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +63,12 @@ def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Setting
 
 
 def secrets(endpoint: str | None) -> frozenset[str]:
-    """The endpoint's token, as it stands in the URL and as the endpoint reads it."""
-    tokens = _TOKEN.findall(endpoint or "")
-    spellings = {form(each) for each in tokens for form in (str, unquote, unquote_plus)}
-    return frozenset(each for each in spellings if len(each) >= MIN_SECRET)
+    """The endpoint's token in every form; none for what is no URL, which will not be dialled."""
+    try:
+        forms = Endpoint(endpoint or "").secrets
+    except ValueError:
+        return frozenset()
+    return frozenset(each for each in forms if len(each) >= MIN_SECRET)
 
 
 def _seconds(name: str, option: float | None, env: Mapping[str, str], otherwise: float) -> float:

@@ -15,7 +15,7 @@ from xzpipe.core.effects import DropClient, Effect, ToClient, ToServer
 from xzpipe.core.events import BadFrame, NoiseOnStdout, StaleAnswer, TooLarge
 from xzpipe.core.handshake import Phase
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
-from xzpipe.core.lines import answered_id
+from xzpipe.core.lines import WINDOW, answered_id
 from xzpipe.core.pending import Alarm, PendingTable
 from xzpipe.core.relay import Relay
 from xzpipe.core.servers import Servers
@@ -68,6 +68,8 @@ class Hub:
         except jsonrpc.Malformed:
             return self._unclean(server, line, now)
         if message.method is not None:
+            if message.jsonrpc != jsonrpc.VERSION:  # a log in JSON has "method":"GET" in it too
+                return [NoiseOnStdout(server, _excerpt(line))]
             return self._server_speaks(server, message, now)
         raw_id = bytes(message.id)
         entry = self._pending.take(server, raw_id)
@@ -85,15 +87,9 @@ class Hub:
 
     def server_overlong(self, server: str, part: bytes, now: float) -> list[Effect]:
         """A server is writing a line over the limit; `part` is one end of it."""
-        raw_id = answered_id(part)
-        entry = self._pending.take(server, raw_id) if raw_id else None
-        effects: list[Effect] = [TooLarge(server, self._max)]
-        if entry is None:
-            return effects
-        if entry.client is None:
-            return effects + self._servers.failed(server, entry, "its answer is over the limit")
-        words = f"the answer of MCP server '{server}' is over the limit of {self._max} bytes"
-        return effects + self._relay.fail(server, entry, words, now, "answer too large")
+        problem = f"is over the limit of {self._max} bytes"
+        lost = self._relay.lost(server, answered_id(part), problem, now, "answer too large")
+        return [TooLarge(server, self._max), *lost]
 
     def server_exited(self, server: str, reason: str, now: float) -> list[Effect]:
         """A server can be written to no more; what it offers stays known."""
@@ -127,16 +123,10 @@ class Hub:
             message = jsonrpc.parse(text)
             if b"\n" in text or b"\r" in text:  # legal in JSON, but it would end the line on stdio
                 message = jsonrpc.parse(text.translate(None, b"\r\n"))
+            return self._client_speaks(client, state, message, now)
         except jsonrpc.Malformed as bad:
             refusal = jsonrpc.fault(bad.id, bad.code, str(bad))
             return [ToClient(client, refusal), BadFrame(client, str(bad))]
-        if message.method is None:
-            return [BadFrame(client, "an answer to nothing that was asked")]
-        if not len(message.id):
-            return self._client_notifies(client, state, message)
-        if message.method == "tools/call":
-            return self._call(client, state, message, now)
-        return self._reply(client, state, message, now)
 
     def client_left(self, client: str, now: float) -> list[Effect]:
         """A client's connection is gone: nothing is owed to it any more."""
@@ -150,12 +140,10 @@ class Hub:
         if isinstance(effect, ToClient) and effect.client in self._views.clients:
             return [DropClient(effect.client, "it does not take what is sent to it")]
         if isinstance(effect, ToServer):
-            message = jsonrpc.parse(effect.line)
-            if message.method is None:
-                return []  # an answer of ours: its id is the server's, not one of the pending
-            entry = self._pending.take(effect.server, bytes(message.id))
+            raw_id = jsonrpc.request_id(effect.line)
+            entry = self._pending.take(effect.server, raw_id) if raw_id else None
             if entry is not None and entry.client is None:
-                return self._servers.failed(effect.server, entry, "it does not read its stdin")
+                return self._servers.failed(effect.server, entry, "it does not read its stdin", now)
             if entry is not None:
                 words = f"MCP server '{effect.server}' is overloaded"
                 return self._relay.fail(effect.server, entry, words, now, "overloaded")
@@ -170,7 +158,7 @@ class Hub:
             effects += self._relay.withdraw(server, inner, "time-out")
             if entry.client is None:
                 reason = f"it did not answer {entry.method} within {limit}"
-                effects += self._servers.failed(server, entry, reason)
+                effects += self._servers.failed(server, entry, reason, now)
             else:
                 words = f"MCP server '{server}' did not answer within {limit}"
                 effects += self._relay.fail(server, entry, words, now, f"no answer in {limit}")
@@ -186,7 +174,23 @@ class Hub:
             for server, state in self._servers.states.items()
         )
 
+    def ready_for(self, server: str, now: float) -> float:
+        """How long this life of a server has been ready, in seconds."""
+        state = self._servers.states.get(server)
+        return max(0.0, now - state.ready_at) if state else 0.0
+
     # How it decides
+
+    def _client_speaks(
+        self, client: str, state: Client, message: jsonrpc.Message, now: float
+    ) -> list[Effect]:
+        if message.method is None:
+            return [BadFrame(client, "an answer to nothing that was asked")]
+        if not len(message.id):
+            return self._client_notifies(client, state, message)
+        if message.method == "tools/call":
+            return self._call(client, state, message, now)
+        return self._reply(client, state, message, now)
 
     def _reply(
         self, client: str, state: Client, message: jsonrpc.Message, now: float
@@ -212,7 +216,7 @@ class Hub:
         self, client: str, state: Client, message: jsonrpc.Message, now: float
     ) -> list[Effect]:
         listed = jsonrpc.called_tool(message.params)
-        route = self._views.table(state).routes.get(listed or "")
+        route = None if listed is None else self._views.table(state).routes.get(listed)
         if route is not None:
             server, own = route
             return self._relay.forward(client, server, message, now, own, own != listed)
@@ -227,15 +231,18 @@ class Hub:
     def _client_notifies(
         self, client: str, state: Client, message: jsonrpc.Message
     ) -> list[Effect]:
-        if message.method == "notifications/initialized":
+        method = message.method or ""
+        if not method.startswith("notifications/"):
+            return [BadFrame(client, f"a request without an id: {method}")]
+        if method == "notifications/initialized":
             return []  # the hub has said it to the server itself
-        if message.method == "notifications/cancelled":
+        if method == "notifications/cancelled":
             return self._relay.cancel(client, replies.cancelled_id(message.params))
         only = self._views.only(state)
         server = self._servers.states.get(only or "")
         if only is None or server is None or server.phase is not Phase.READY:
             return []
-        return [ToServer(only, jsonrpc.notification(message.method or "", message.params))]
+        return [ToServer(only, jsonrpc.notification(method, message.params))]
 
     def _server_speaks(self, server: str, message: jsonrpc.Message, now: float) -> list[Effect]:
         if len(message.id):
@@ -244,6 +251,8 @@ class Hub:
             return self._servers.tools_changed(server, now)
         if message.method == "notifications/progress":
             return self._relay.progress(server, message)
+        if message.method == "notifications/cancelled":
+            return []  # a request of its own, which had its answer at once
         text = jsonrpc.notification(message.method or "", message.params)
         return [
             ToClient(client, text)
@@ -263,7 +272,11 @@ class Hub:
                 pass
             else:
                 return self.server_line(server, mended, now)
-        return [NoiseOnStdout(server, _excerpt(line))]
+        effects: list[Effect] = [NoiseOnStdout(server, _excerpt(line))]
+        if line.endswith(b"}"):  # an answer with NaN in it, say; a log would break off anywhere
+            raw_id = answered_id(line[:WINDOW]) or answered_id(line[-WINDOW:])
+            effects += self._relay.lost(server, raw_id, "is not valid JSON-RPC", now, "bad answer")
+        return effects
 
 
 def _excerpt(line: bytes) -> str:

@@ -24,6 +24,7 @@ NOT_CONNECTED = (
 )  # no server is there to ask; the endpoint server in use says it so (wire.md §3)
 
 ABSENT = Raw()
+VERSION = Raw(b'"2.0"')
 NULL = b"null"
 EMPTY = b"{}"
 
@@ -32,11 +33,12 @@ class Message(msgspec.Struct, gc=False):
     """A request (method and id), a notification (method alone) or a response (id, and result or
     error)."""
 
+    jsonrpc: Raw = ABSENT
     id: Raw = ABSENT
     method: str | None = None
     params: Raw = ABSENT
     result: Raw = ABSENT
-    error: Raw = ABSENT
+    error: Raw = ABSENT  # never null: that is how some servers say that there is none
 
 
 class Malformed(ValueError):
@@ -67,6 +69,8 @@ def parse(data: bytes) -> Message:
     except (msgspec.DecodeError, RecursionError):
         message = _parse_slowly(data)
     if message.method is None:
+        if message.error == Raw(NULL):
+            message.error = ABSENT
         if not len(message.id) or not (len(message.result) or len(message.error)):
             raise Malformed(
                 INVALID_REQUEST, "neither a request nor a response", _usable(message.id)
@@ -98,11 +102,12 @@ def _parse_slowly(data: bytes) -> Message:
     found = fields(data)
     id = found.get("id", ABSENT)
     method = None
-    if "method" in found:
+    if found.get("method", Raw(NULL)) != Raw(NULL):
         method = text(found["method"])
         if method is None:
             raise Malformed(INVALID_REQUEST, "method must be a string", _usable(id))
     return Message(
+        found.get("jsonrpc", ABSENT),
         id,
         method,
         found.get("params", ABSENT),
@@ -173,6 +178,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _scanner = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse).raw_decode
+_request = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+),"method":').match
 _space = re.compile(r"[ \t\r\n]*").match
 
 
@@ -240,6 +246,12 @@ def request(id: int, method: str, params: bytes | Raw) -> bytes:
     if not len(params):
         return b'{"jsonrpc":"2.0","id":%d,"method":%b}' % (id, name)
     return b'{"jsonrpc":"2.0","id":%d,"method":%b,"params":%b}' % (id, name, params)
+
+
+def request_id(line: bytes) -> bytes | None:
+    """The raw id in a line that `request` wrote; None in any other."""
+    found = _request(line)
+    return found[1] if found else None
 
 
 def notification(method: str, params: bytes | Raw = ABSENT) -> bytes:

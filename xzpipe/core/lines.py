@@ -20,8 +20,7 @@ class LineSplitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []  # of the line that has not ended yet
-        self._size = 0
+        self._begun = bytearray()  # the line that has not ended yet; its tail once over the limit
         self._discarding = False
 
     def feed(self, chunk: bytes) -> list[bytes | Overlong]:
@@ -29,11 +28,10 @@ class LineSplitter:
         *ended, rest = chunk.split(b"\n")
         found: list[bytes | Overlong] = []
         for line in ended:
-            if self._parts:
+            if self._begun:
                 self._keep(line, found)
-                line = b"".join(self._parts)
-                self._parts.clear()
-                self._size = 0
+                line = bytes(self._begun)
+                self._begun.clear()
             if self._discarding:
                 found.append(Overlong(line[-WINDOW:]))
                 self._discarding = False
@@ -46,16 +44,16 @@ class LineSplitter:
         return found
 
     def _keep(self, part: bytes, found: list[bytes | Overlong]) -> None:
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > self._limit and not self._discarding:
+        self._begun += part
+        if len(self._begun) > self._limit and not self._discarding:
             self._discarding = True
-            found.append(Overlong(b"".join(self._parts)[:WINDOW]))
+            found.append(Overlong(bytes(self._begun[:WINDOW])))
         if self._discarding:
-            self._parts[:] = [b"".join(self._parts)[-WINDOW:]]
+            del self._begun[:-WINDOW]
 
 
-_HEAD = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)\s*,')
+_HEAD = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)\s*,'
+                   rb'\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"(?:result|error)"')  # fmt: skip
 _TAIL = re.compile(rb'[}\]"el\d]\s*,\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)\s*'
                    rb'(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')  # fmt: skip
 

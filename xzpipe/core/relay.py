@@ -40,13 +40,13 @@ class Relay:
         if caller.owed >= MAX_PENDING:
             words = f"{MAX_PENDING} requests are waiting for an answer already"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.SERVER_ERROR, words))]
+        params = bytes(message.params)
+        if renamed:
+            params = replies.renamed(params, tool)
         deadline = now + asked.call_timeout
         entry = Pending(client, bytes(message.id), method, now, deadline, tool)
         inner = self._pending.add(server, entry)
         caller.owed += 1
-        params = bytes(message.params)
-        if renamed:
-            params = replies.renamed(params, tool)
         if b'"progressToken"' in params:
             entry.token = replies.progress_token(params)
             if entry.token:
@@ -76,6 +76,18 @@ class Relay:
         """Settle a request with an error, in words for the caller."""
         text = jsonrpc.fault(entry.outer, jsonrpc.SERVER_ERROR, words)
         return self.answer(server, entry, text, now, outcome)
+
+    def lost(
+        self, server: str, raw_id: bytes | None, problem: str, now: float, outcome: str
+    ) -> list[Effect]:
+        """An answer that cannot be read: settle its request, if it can be seen which that is."""
+        entry = self._pending.take(server, raw_id) if raw_id else None
+        if entry is None:
+            return []
+        if entry.client is None:
+            return self._servers.failed(server, entry, f"its answer {problem}", now)
+        words = f"the answer of MCP server '{server}' {problem}"
+        return self.fail(server, entry, words, now, outcome)
 
     def withdraw(self, server: str, inner: int, reason: str) -> list[Effect]:
         """Take a request back from a server; an answer to it would be stale from now on."""

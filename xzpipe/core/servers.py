@@ -25,6 +25,7 @@ class Server:
     handshake: Handshake | None = None  # while one runs
     relist: bool = False  # the list changed again while it was being read
     held: dict[int, bytes] = field(default_factory=dict)  # requests that wait until it is ready
+    ready_at: float = FOREVER
     ping_at: float = FOREVER
 
 
@@ -65,16 +66,18 @@ class Servers:
         """A server that will not come back."""
         self.states.pop(server, None)
         self._pending.forget(server)
-        return self._views.remove_server(server, now)
+        told = self._views.remove_server(server, now)
+        return [*told, *self._alarm.by(self._views.next_due())]
 
     def learn(self, server: str, entry: Pending, message: Message, now: float) -> list[Effect]:
         """The answer to a question of the hub's own."""
         state = self.states[server]
-        if state.handshake is None:
-            return []  # a ping
-        step = state.handshake.answered(entry.method, message)
+        handshake = state.handshake
+        if handshake is None or entry.method == "ping":
+            return []  # whatever it said to a ping: it lives
+        step = handshake.answered(entry.method, message)
         if isinstance(step, Failed):
-            return self.failed(server, entry, step.reason)
+            return self.failed(server, entry, step.reason, now)
         if isinstance(step, Ask):
             starting = state.phase is Phase.STARTING
             deadline = state.started + state.start_timeout if starting else now + LISTING_TIMEOUT
@@ -82,19 +85,19 @@ class Servers:
             if entry.method == "initialize":
                 effects.insert(0, ToServer(server, notification("notifications/initialized")))
             return effects
-        handshake, state.handshake = state.handshake, None
+        state.handshake = None
         if state.phase is Phase.STARTING:
             return self._ready(server, state, handshake, now)
         return self._listed(server, state, handshake, now)
 
-    def failed(self, server: str, entry: Pending, reason: str) -> list[Effect]:
+    def failed(self, server: str, entry: Pending, reason: str, now: float) -> list[Effect]:
         """A question of the hub's own was refused or not answered: the end of this life, or of a
         re-read."""
         state = self.states[server]
         if state.phase is Phase.STARTING or entry.method == "ping":
             return [DropServer(server, reason)]
         state.handshake = None
-        return [ListingFailed(server, reason)]
+        return [ListingFailed(server, reason), *self._again(server, state, now)]
 
     def tools_changed(self, server: str, now: float) -> list[Effect]:
         """A server says that its list has changed: read it, once more if it changes meanwhile."""
@@ -125,6 +128,7 @@ class Servers:
 
     def _ready(self, server: str, state: Server, done: Handshake, now: float) -> list[Effect]:
         state.phase = Phase.READY
+        state.ready_at = now
         state.greeting = done.greeting
         tools = done.listing.tools
         name, version = who(done.greeting)

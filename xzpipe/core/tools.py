@@ -3,7 +3,7 @@ wrote."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xzpipe.core import jsonrpc
 
@@ -13,10 +13,11 @@ MAX_LIST_BYTES = 16 * 2**20  # of one server's whole list; what one message may 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool as its server lists it: its name, and the raw JSON object."""
+    """One tool as its server lists it: its name, the raw JSON object, and that taken apart."""
 
     name: str
     raw: bytes
+    members: Mapping[str, jsonrpc.Raw] = field(compare=False)
 
 
 class ListingError(ValueError):
@@ -48,15 +49,16 @@ class Listing:
         try:
             page = jsonrpc.fields(result)
             raws = jsonrpc.items(page["tools"])
-            named = [(jsonrpc.text(jsonrpc.fields(raw).get("name")), bytes(raw)) for raw in raws]
+            found = [(bytes(raw), jsonrpc.fields(raw)) for raw in raws]
         except (KeyError, jsonrpc.Malformed):
             raise ListingError("its answer to tools/list is not a list of tools") from None
-        for name, raw in named:
+        for raw, members in found:
+            name = jsonrpc.text(members.get("name"))
             if name is None:
                 raise ListingError("a tool in its list has no name")
-            self._tools.setdefault(name, Tool(name, raw))
-        cursor = page.get("nextCursor")
-        return None if cursor is None or bytes(cursor) == jsonrpc.NULL else bytes(cursor)
+            self._tools.setdefault(name, Tool(name, raw, members))
+        cursor = bytes(page.get("nextCursor", jsonrpc.NULL))
+        return None if cursor in (jsonrpc.NULL, b'""') else cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,11 @@ class Catalog:
         routes: dict[str, tuple[str, str]] = {}
         listed: list[bytes] = []
         for server, tool in found:
-            name = tool.name if uses[tool.name] == 1 else f"{server}__{tool.name}"
+            name = tool.name
+            if uses[name] > 1:
+                name = f"{server}__{name}"
+                while name in uses or name in routes:  # a tool may really be called so
+                    name = f"{server}__{name}"
             routes[name] = (server, tool.name)
             listed.append(self._listed(server, tool, name))
         return Table(routes, jsonrpc.array_of(listed))
@@ -102,7 +108,7 @@ class Catalog:
     def _listed(self, server: str, tool: Tool, name: str) -> bytes:
         if name == tool.name and not self._label:
             return tool.raw
-        members: dict[str, bytes | jsonrpc.Raw] = dict(jsonrpc.fields(tool.raw))
+        members: dict[str, bytes | jsonrpc.Raw] = dict(tool.members)
         members["name"] = jsonrpc.quote(name)
         if self._label:
             members["server_id"] = jsonrpc.quote(server)

@@ -69,7 +69,7 @@ class Views:
             if client.drop_at > now:
                 continue
             if client.owed and now < client.drop_by:
-                client.drop_at = now + RETRY
+                client.drop_at = min(now + RETRY, client.drop_by)
             else:
                 client.drop_at = client.drop_by = FOREVER
                 effects.append(DropClient(name, "its tool list changed"))
@@ -89,6 +89,6 @@ class Views:
                 continue
             effects.append(ToClient(name, jsonrpc.notification("notifications/tools/list_changed")))
             if client.rereads:
-                client.drop_at = now + QUIET
                 client.drop_by = min(client.drop_by, now + PATIENCE)
+                client.drop_at = min(now + QUIET, client.drop_by)
         return effects

@@ -1,0 +1,5 @@
+"""`python -m xzpipe`."""
+
+from xzpipe.cli.main import entry
+
+entry()

@@ -1,0 +1,125 @@
+"""The bridge: turns what happens into facts for a hub, and the hub's effects into IO.
+
+It knows servers and clients only as two callables each: one takes a message (False: its outbox is
+full), one ends it. Whether a process or a connection stands behind them is not its business.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple
+
+import anyio
+
+from xzpipe.core.effects import DropClient, DropServer, Effect, ToClient, ToServer, WakeAt
+from xzpipe.core.events import Event, ServerReady
+from xzpipe.core.hub import Hub
+from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
+from xzpipe.core.views import View
+
+Emit = Callable[[Event], None]
+
+
+class Peer(NamedTuple):
+    """A server or a client: `put` queues a message for it, `drop` ends it for a reason."""
+
+    put: Callable[[bytes], bool]
+    drop: Callable[[str], None]
+
+
+class Bridge:
+    """One hub and its peers. `run` must be running in a task."""
+
+    def __init__(self, hub: Hub, emit: Emit, now: Callable[[], float] = monotonic) -> None:
+        self.hub = hub
+        self.emit = emit
+        self.now = now
+        self._servers: dict[str, Peer] = {}
+        self._clients: dict[str, Peer] = {}
+        self._wake_at = float("inf")
+        self._sooner = anyio.Event()
+        self._became_ready = anyio.Event()
+
+    async def run(self) -> None:
+        """Wake the hub when it wants to be woken; never polls."""
+        while True:
+            with anyio.move_on_after(self._wake_at - self.now()):
+                await self._sooner.wait()
+                self._sooner = anyio.Event()
+                continue
+            self._wake_at = float("inf")
+            self.perform(self.hub.tick(self.now()))
+
+    async def until_ready(self, view: View) -> None:
+        """Wait until a server of this view can be called."""
+        while not self.hub.ready(view):
+            await self._became_ready.wait()
+
+    def server_started(
+        self,
+        server: str,
+        peer: Peer,
+        start_timeout: float = START_TIMEOUT,
+        call_timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        """A server can be written to."""
+        self._servers[server] = peer
+        self.perform(self.hub.server_started(server, self.now(), start_timeout, call_timeout))
+
+    def server_line(self, server: str, line: bytes) -> None:
+        """A server wrote a message."""
+        self.perform(self.hub.server_line(server, line, self.now()))
+
+    def server_overlong(self, server: str, part: bytes) -> None:
+        """A server is writing too long a message."""
+        self.perform(self.hub.server_overlong(server, part, self.now()))
+
+    def server_exited(self, server: str, reason: str) -> None:
+        """A server can be written to no more."""
+        self._servers.pop(server, None)
+        self.perform(self.hub.server_exited(server, reason, self.now()))
+
+    def server_removed(self, server: str) -> None:
+        """A server will not come back."""
+        self._servers.pop(server, None)
+        self.perform(self.hub.server_removed(server, self.now()))
+
+    def client_joined(self, client: str, peer: Peer, view: View, rereads: bool = False) -> None:
+        """A client connected."""
+        self._clients[client] = peer
+        self.hub.client_joined(client, view, rereads)
+
+    def client_text(self, client: str, text: bytes) -> None:
+        """A client sent a message."""
+        self.perform(self.hub.client_text(client, text, self.now()))
+
+    def client_left(self, client: str) -> None:
+        """A client is gone."""
+        self._clients.pop(client, None)
+        self.perform(self.hub.client_left(client, self.now()))
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Do what the hub wants: the one place where a value becomes IO."""
+        for effect in effects:
+            match effect:
+                case ToServer(server, line):
+                    peer = self._servers.get(server)
+                    if peer is not None and not peer.put(line):
+                        self.perform(self.hub.undeliverable(effect, self.now()))
+                case ToClient(client, text):
+                    peer = self._clients.get(client)
+                    if peer is not None and not peer.put(text):
+                        self.perform(self.hub.undeliverable(effect, self.now()))
+                case WakeAt(when):
+                    self._wake_at = when
+                    self._sooner.set()
+                case DropServer(server, reason):
+                    if server in self._servers:
+                        self._servers[server].drop(reason)
+                case DropClient(client, reason):
+                    if client in self._clients:
+                        self._clients[client].drop(reason)
+                case _:
+                    if isinstance(effect, ServerReady):
+                        self._became_ready.set()
+                        self._became_ready = anyio.Event()
+                    self.emit(effect)

@@ -1,0 +1,95 @@
+"""`xzpipe`: the group of commands, and the one place where errors become exit codes."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from xzpipe import __version__
+from xzpipe.cli.inspect import call, check, tools
+from xzpipe.cli.run import demo, run
+from xzpipe.errors import XzpipeError
+
+INTERRUPTED = 130
+BUG = 70  # EX_SOFTWARE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Connect stdio MCP servers to a Xiaozhi voice assistant, and keep them connected.
+
+    \b
+    See it work, without an account:      xzpipe demo
+    Connect your servers:                 export MCP_ENDPOINT='wss://api.xiaozhi.me/mcp/?token=…'
+                                          xzpipe run --config mcp_config.json
+    One server, no config:                xzpipe run -- uvx mcp-server-time
+    Look at what they offer:              xzpipe tools
+    """
+
+
+for _command in (run, check, tools, call, demo):
+    cli.add_command(_command)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(args: Sequence[str]) -> int:
+    """Run a command line; its exit code. Never raises."""
+    try:
+        code = cli.main(list(args), prog_name="xzpipe", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except BaseException as error:
+        return _report(_root(error))
+
+
+def _root(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _report(error: BaseException) -> int:
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case XzpipeError():
+            _say("error", error.message)
+            if error.hint:
+                _say("hint", error.hint)
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return INTERRUPTED
+        case BrokenPipeError():
+            sys.stderr.close()  # whoever read us has enough; nothing to complain of at exit
+            return 1
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 1
+    return _report_bug(error)
+
+
+def _report_bug(error: BaseException) -> int:
+    import platform
+    import traceback
+
+    from xzpipe.core.endpoint import redact
+
+    trace = "".join(traceback.format_exception(error))
+    system = f"xzpipe {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    _say("bug", "this should not have happened; please report it with these lines")
+    click.echo(f"\n{system}\n{redact(trace)}", err=True)
+    return BUG
+
+
+def _say(label: str, text: str) -> None:
+    colour = "cyan" if label == "hint" else "red"
+    first, *more = text.splitlines() or [""]
+    click.echo(f"{click.style(f'{label}:', fg=colour, bold=True)} {first}", err=True)
+    for line in more:
+        click.echo(f"{' ' * len(label)}  {line}", err=True)

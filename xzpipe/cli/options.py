@@ -1,0 +1,152 @@
+"""What several commands take: where the config is, what is logged, and `-- COMMAND ARG…`."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from xzpipe.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("auto", "rich", "plain", "json")
+COMMAND = "xzpipe.command"  # where a context keeps what stood behind `--`
+
+
+class TakesCommand(click.Command):
+    """A command that can be followed by `-- COMMAND ARG…`, which is then its one server."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[COMMAND] = ()
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[COMMAND] = tuple(args[at + 1 :])
+            args = args[:at]
+            if not ctx.meta[COMMAND]:
+                raise click.UsageError("a command is expected after --", ctx)
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND ARG…]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """What of the options says how to log; None where they say nothing."""
+
+    level: str | None
+    format: str | None
+
+    def no_chattier_than(self, level: str) -> "Logging":
+        """The same, with another default than info."""
+        return replace(self, level=self.level or level)
+
+    def setup(self, env: Mapping[str, str], secrets: tuple[str, ...]) -> Callable[[Any], None]:
+        """Start logging, as options or environment say; what events are to be handed to."""
+        from xzpipe import logs
+
+        level = self.level or _one_of(LEVELS, "XZPIPE_LOG_LEVEL", env, "info")
+        form = self.format or _one_of(FORMATS, "XZPIPE_LOG_FORMAT", env, "auto")
+        return logs.setup(level, form, env, secrets)
+
+
+def _one_of(known: tuple[str, ...], variable: str, env: Mapping[str, str], default: str) -> str:
+    value = env.get(variable, "").lower() or default
+    if value not in known:
+        raise UsageError(f"{variable}: expected one of {', '.join(known)}")
+    return value
+
+
+def config_option(function: F) -> F:
+    """--config."""
+    return click.option(
+        "--config",
+        "-c",
+        metavar="PATH",
+        help="The config file. [default: $MCP_CONFIG, or ./mcp_config.json, .yaml, .yml]",
+    )(function)
+
+
+def logging_options(function: Callable[..., int]) -> Callable[..., int]:
+    """-v, -q, --log-level and --log-format, handed on as one `logging` argument."""
+
+    def wrapper(
+        *args: Any, verbose: bool, quiet: bool, log_level: str, log_format: str, **more: Any
+    ) -> int:
+        level = log_level or ("debug" if verbose else "warning" if quiet else None)
+        return function(*args, logging=Logging(level, log_format), **more)
+
+    wrapper.__name__ = function.__name__
+    wrapper.__doc__ = function.__doc__
+    wrapper.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in (
+        click.option("--log-format", type=click.Choice(FORMATS), help="[default: auto]"),
+        click.option("--log-level", type=click.Choice(LEVELS), help="[default: info]"),
+        click.option("--quiet", "-q", is_flag=True, help="Log warnings and errors only."),
+        click.option("--verbose", "-v", is_flag=True, help="Log everything."),
+    ):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Everything about the config that the command line said."""
+
+    config: str | None = None
+    endpoint: str | None = None
+    endpoint_file: str | None = None
+    servers: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    backoff_initial: float | None = None
+    backoff_max: float | None = None
+    backoff_reset: float | None = None
+
+    def load(self, env: Mapping[str, str]) -> Any:
+        """The `Config` that was asked for. Raises `UsageError`."""
+        from xzpipe.config.load import Overrides, find, load
+
+        cwd = Path.cwd()
+        overrides = Overrides(
+            endpoint=self.endpoint or _read_endpoint(self.endpoint_file),
+            backoff_initial=self.backoff_initial,
+            backoff_max=self.backoff_max,
+            backoff_reset=self.backoff_reset,
+        )
+        path = find(self.config, env, cwd)
+        config = load(path, env, cwd, overrides=overrides, command=self.command)
+        for warning in config.warnings:
+            click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+        return replace(config, servers=_chosen(config, self.servers))
+
+
+def _read_endpoint(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise UsageError(f"--endpoint-file {path}: {reason}") from None
+
+
+def _chosen(config: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    known = {launch.name: launch for launch in config.servers}
+    for name in names:
+        if name in config.disabled:
+            raise UsageError(f"the server '{name}' is switched off", "Remove `disabled` from it")
+        if name not in known:
+            raise UsageError(f"there is no server '{name}'", f"There are: {', '.join(known)}")
+    servers = tuple(known[name] for name in names) or config.servers
+    if not servers:
+        raise UsageError("every server of the config is switched off")
+    return servers
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment: the one place where it is read."""
+    return os.environ

@@ -1,0 +1,89 @@
+"""`xzpipe run` and `xzpipe demo`."""
+
+from functools import partial
+from typing import Any
+
+import click
+
+from xzpipe.cli.options import (
+    COMMAND,
+    Asked,
+    Logging,
+    TakesCommand,
+    config_option,
+    environment,
+    logging_options,
+)
+from xzpipe.errors import UsageError
+
+THREE_WAYS = """Give one in one of three ways:
+  1. in the environment, or in a .env file here:  MCP_ENDPOINT='wss://api.xiaozhi.me/mcp/?token=…'
+  2. on the command line:  --endpoint-file PATH, or --endpoint URL
+  3. in the config file:  "xzpipe": {"endpoint": "${MCP_ENDPOINT}"}
+Your console shows it under the agent's MCP settings. To try without one: xzpipe run --local"""
+
+
+@click.command(cls=TakesCommand)
+@click.argument("servers", nargs=-1, metavar="[SERVER…]")
+@config_option
+@click.option(
+    "--endpoint", metavar="URL", help="The endpoint. Other users of this machine can see it."
+)
+@click.option("--endpoint-file", metavar="PATH", help="A file that holds the endpoint's URL.")
+@click.option("--local", is_flag=True, help="Use an endpoint of our own, on this machine.")
+@click.option("--backoff-initial", type=float, metavar="S", help="First wait. [default: 1]")
+@click.option("--backoff-max", type=float, metavar="S", help="Longest wait. [default: 600]")
+@click.option(
+    "--backoff-reset",
+    type=float,
+    metavar="S",
+    help="A good life, after which waits start over. [default: 60]",
+)
+@logging_options
+@click.pass_context
+def run(ctx: click.Context, /, logging: Logging, local: bool, **asked: Any) -> int:
+    """Start MCP servers and keep each connected to a Xiaozhi endpoint.
+
+    All servers of the config, or those named; or, without a config, the one that COMMAND starts.
+    Ctrl-C or SIGTERM stops them all.
+
+    \b
+    xzpipe run --config mcp_config.json
+    xzpipe run calculator time
+    xzpipe run -- uvx mcp-server-time
+    xzpipe run --local                     to try it without an account
+    """
+    from xzpipe import app
+    from xzpipe.core.endpoint import Endpoint, parse_endpoint
+
+    env = environment()
+    config = Asked(command=ctx.meta[COMMAND], **asked).load(env)
+    if local:
+        emit = logging.setup(env, ())
+        return app.main(partial(app.run_local, config=config, emit=emit, announce=_announce))
+    if config.settings.endpoint is None:
+        raise UsageError("no endpoint is given", THREE_WAYS)
+    endpoint: Endpoint = parse_endpoint(config.settings.endpoint, "the endpoint")
+    emit = logging.setup(env, endpoint.secrets)
+    return app.main(partial(app.run, config=config, endpoint=endpoint, emit=emit))
+
+
+def _announce(endpoint: Any) -> None:
+    click.echo(
+        f"Listening on this machine. From another terminal:\n\n"
+        f"  export MCP_ENDPOINT='{endpoint.url}'\n"
+        f'  xzpipe tools --endpoint "$MCP_ENDPOINT"\n'
+        f'  xzpipe call TOOL key=value --endpoint "$MCP_ENDPOINT"\n'
+    )
+
+
+@click.command()
+def demo() -> int:
+    """See it work: an endpoint, a bridge, a calculator and a caller, all on this machine.
+
+    The calculator is a real process and every message crosses a real WebSocket; it ends by itself.
+    """
+    from xzpipe import app
+    from xzpipe.demo import show
+
+    return app.main(partial(show.show, env=environment(), say=click.echo))

@@ -1,0 +1,80 @@
+"""Endpoint addresses: what they are made of, and how they are shown without their secrets."""
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from xzpipe.errors import UsageError
+
+SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+EXAMPLE = "wss://api.xiaozhi.me/mcp/?token=…"
+MASK = "***"
+
+_SECRET_QUERY = re.compile(r"((?:token|key)(?:=|%3D))[^&\s\"'<>]+", re.IGNORECASE)
+_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
+_USERINFO = re.compile(r"(\w+://)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address that can be dialled. `url` holds the token; `str(endpoint)` does not."""
+
+    url: str = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every form in which the token could show up somewhere."""
+        query = urlsplit(self.url).query
+        raw = [part.partition("=")[2] for part in query.split("&") if part.startswith("token=")]
+        return tuple({form for token in raw for form in (token, unquote(token)) if form})
+
+    @property
+    def call_side(self) -> "Endpoint":
+        """The address where this endpoint is called from, as self-hosted ones have it (wire.md
+        §3)."""
+        parts = urlsplit(self.url)
+        if "/mcp/" not in parts.path:
+            raise UsageError(
+                f"the endpoint {self} has no side to call from",
+                "only self-hosted endpoints have one: /mcp_endpoint/mcp/ ↔ /mcp_endpoint/call/",
+            )
+        head, _, tail = parts.path.rpartition("/mcp/")
+        return Endpoint(urlunsplit(parts._replace(path=f"{head}/call/{tail}")))
+
+    def with_server_id(self, server: str) -> "Endpoint":
+        """The same address for one of several servers of an agent."""
+        parts = urlsplit(self.url)
+        more = urlencode({"server_id": server})
+        return Endpoint(urlunsplit(parts._replace(query=f"{parts.query}&{more}".strip("&"))))
+
+    def __str__(self) -> str:
+        return redact(self.url)
+
+
+def parse_endpoint(text: str, origin: str) -> Endpoint:
+    """The endpoint that a user gave; `origin` says where. Raises `UsageError`."""
+    url = text.strip().strip("'\"")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in SCHEMES or not host:
+        raise UsageError(f"{origin}: not a WebSocket address", f"it looks like {EXAMPLE}")
+    clean = parts._replace(scheme=SCHEMES[parts.scheme], fragment="")
+    return Endpoint(quote(urlunsplit(clean), safe="%/:=&?~#+!$,;'@()*[]"))
+
+
+def query_of(target: str) -> tuple[str, dict[str, str]]:
+    """The path and the query of a request's target; of a key given twice, the first."""
+    parts = urlsplit(target)
+    return parts.path, {key: values[0] for key, values in parse_qs(parts.query).items()}
+
+
+def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """A text without tokens, keys and passwords in URLs, JSON web tokens, and the given secrets."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    text = _SECRET_QUERY.sub(rf"\g<1>{MASK}", text)
+    text = _USERINFO.sub(rf"\g<1>{MASK}@", text)
+    return _JWT.sub(MASK, text)

@@ -1,0 +1,113 @@
+"""Events and log records → lines on stderr: rich at a terminal, plain elsewhere, JSON on request.
+
+Every line passes `redact`, so that no token gets through, whoever logged it; and control characters
+that a peer sent are shown, not obeyed.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from xzpipe.core.endpoint import redact
+from xzpipe.core.events import Event
+
+_logger = logging.getLogger("xzpipe")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+
+
+def setup(
+    level: str, format: str, env: Mapping[str, str], secrets: tuple[str, ...]
+) -> Callable[[Event], None]:
+    """Send log records and events of at least `level` to stderr; what events are to be handed to.
+
+    `auto` is rich on a terminal and plain elsewhere; under journald, which has clocks of its own,
+    plain lines have a priority in place of the time.
+    """
+    if format == "auto":
+        format = "rich" if sys.stderr.isatty() and env.get("TERM") != "dumb" else "plain"
+    handler = _rich() if format == "rich" else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(format, env, secrets))
+    number = getattr(logging, level.upper())
+    _logger.handlers[:] = [handler]
+    _logger.setLevel(number)
+    _logger.propagate = False
+    # what the library says above DEBUG, our events say in better words
+    library = logging.getLogger("xzpipe.websocket")
+    library.setLevel(logging.DEBUG if number <= logging.DEBUG else logging.CRITICAL)
+    return log
+
+
+def log(event: Event) -> None:
+    """Log an event."""
+    number = getattr(logging, event.level.upper())
+    if _logger.isEnabledFor(number):
+        _logger.log(number, "%s", event, extra={"event": event})
+
+
+def safe(text: str) -> str:
+    """A text whose control characters are shown as \\xNN; its further lines are indented."""
+    shown = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return shown.replace("\n", "\n    ")
+
+
+def _formatter(format: str, env: Mapping[str, str], secrets: tuple[str, ...]) -> logging.Formatter:
+    if format == "json":
+        return _Json(secrets)
+    if format == "rich":
+        return _Plain("%(message)s", secrets)
+    if env.get("JOURNAL_STREAM"):
+        return _Plain("<%(syslog)d>%(message)s", secrets)
+    return _Plain("%(asctime)s %(levelname)-7s %(message)s", secrets)
+
+
+class _Plain(logging.Formatter):
+    def __init__(self, template: str, secrets: tuple[str, ...]) -> None:
+        super().__init__(template, "%Y-%m-%d %H:%M:%S")
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.syslog = _SYSLOG.get(record.levelno, 5)
+        return safe(redact(super().format(record), self._secrets))
+
+
+class _Json(logging.Formatter):
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: Event | None = getattr(record, "event", None)
+        members: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": type(event).__name__ if event else "Log",
+            **(msgspec.structs.asdict(event) if event else {"logger": record.name}),
+            "message": super().format(record),
+        }
+        clean = {key: self._clean(value) for key, value in members.items()}
+        return json.dumps(clean, ensure_ascii=False)
+
+    def _clean(self, value: object) -> object:
+        if isinstance(value, str):
+            return redact(value, self._secrets)
+        return [self._clean(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _rich() -> logging.Handler:
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    return RichHandler(
+        console=Console(stderr=True),
+        show_path=False,
+        markup=False,
+        omit_repeated_times=False,
+        log_time_format="[%X]",
+    )
