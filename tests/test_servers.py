@@ -1,17 +1,14 @@
 """The scripted server does what its flags and tools promise."""
 
 import base64
-import contextlib
 import json
 import os
 import signal
 
-import anyio
 import pytest
 
-from tests.servers import Stdio, entry, stub, talk
+from tests.servers import JUNK, Stdio, alive, ended, entry, stub, talk
 from tests.servers.session import Gone, text, value
-from tests.servers.stub import JUNK
 
 pytestmark = pytest.mark.anyio
 
@@ -191,19 +188,10 @@ async def test_a_grandchild_outlives_sigterm_and_dies_with_its_group():
     async with talk(stub("--grandchild")) as server:
         pids = value(await server.call("pids"))
         assert pids["pgid"] == pids["pid"] == os.getpgid(pids["grandchild"])
-        server.process.terminate()
-        assert await server.process.wait() == -signal.SIGTERM
-        os.kill(pids["grandchild"], 0)
-    with anyio.fail_after(5):
-        while _alive(pids["grandchild"]):
-            await anyio.lowlevel.checkpoint()
-
-
-def _alive(pid: int) -> bool:
-    """Whether the process runs: a killed one that init has not reaped yet does not."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as f:
-        return f.read().rpartition(")")[2].split()[0] != "Z"
-    return False
+        os.killpg(pids["pgid"], signal.SIGTERM)
+        await ended(pids["pid"])
+        assert alive(pids["grandchild"])
+    await ended(pids["grandchild"])
 
 
 async def test_tools_come_in_pages():

@@ -8,11 +8,8 @@ def entry(client="link", outer=b"0", deadline=9.0):
 
 def test_each_server_has_its_own_ids_and_none_is_used_twice():
     table = PendingTable(1)
-    assert [table.add("calc", entry()), table.add("calc", entry()), table.add("time", entry())] == [
-        1,
-        2,
-        1,
-    ]
+    ids = [table.add(server, entry()) for server in ("calc", "calc", "time")]
+    assert ids == [1, 2, 1]
     table.take("calc", b"2")
     table.take_server("calc")
     assert table.add("calc", entry()) == 3

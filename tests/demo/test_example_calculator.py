@@ -24,7 +24,7 @@ async def test_the_example_calculates():
         for expression, result in (("25 * 17", 425), ("sqrt(144)", 12.0), ("2 ** 10", 1024)):
             answer = await session.call("calculator", {"expression": expression})
             assert value(answer) == {"success": True, "result": result}
-        for expression in ("9 ** 9 ** 9", "__import__('os')", "1 +", "1 / 0", "-" * 499 + "1"):
+        for expression in ("9 ** 9 ** 9", "__import__('os')", "1 +", "1 / 0", "\x00", "x" * 501):
             answer = await session.call("calculator", {"expression": expression})
             assert value(answer)["success"] is False
             assert value(answer)["error"]

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 
 from tests.servers.session import WAIT, Session
+from tests.servers.stub import JUNK  # before `def stub`, which the module would hide
+
+__all__ = ["JUNK", "STUB", "Stdio", "alive", "ended", "entry", "stub", "talk"]
 
 STUB = Path(__file__).with_name("stub.py")
 
@@ -26,6 +30,22 @@ def entry(*flags: object) -> dict[str, Any]:
     """The scripted server as an entry of `mcpServers`."""
     command, *args = stub(*flags)
     return {"command": command, "args": args}
+
+
+def alive(pid: int) -> bool:
+    """Whether that process runs; a zombie that nobody has reaped yet does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def ended(*pids: int, timeout: float = WAIT) -> None:
+    """Wait until none of these processes runs."""
+    with anyio.fail_after(timeout):
+        # Polled: nothing tells of the end of a process that is not our child.
+        while any(map(alive, pids)):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
 
 
 class Stdio(Session):

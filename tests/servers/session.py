@@ -104,6 +104,10 @@ class Session:
                 waiting.set_result(None)
         self._bell.ring()
 
+    async def until(self, condition: Callable[[], object], timeout: float = WAIT) -> None:
+        """Wait until the condition holds; it is asked again after each frame, and at the end."""
+        await self._bell.until(condition, timeout)
+
     # -- requests ----------------------------------------------------------------------------------
 
     async def notify(self, method: str, params: object = None) -> None:

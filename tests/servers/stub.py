@@ -2,8 +2,8 @@
 
 Standard library only and few imports, so that a test can start dozens of them; raw bytes in and
 out, so that a test can compare byte for byte. Every `tool_*` method is a tool: its docstring is the
-description, its keyword arguments are the schema. `tests.servers.stub(*flags)` runs it, and `--help`
-lists the flags.
+description, its keyword arguments are the schema. `tests.servers.stub(*flags)` is its argv, and
+`--help` lists the flags.
 """
 
 import argparse
@@ -365,8 +365,9 @@ class Stub:
 
     def tool_die_soon(self, call: Call, seconds: float = 0.05, code: int = 1) -> object:
         """Answers "dying", then exits after that time."""
+        self.answer(call, content("dying"))
         self.later(seconds, os._exit, code)
-        return "dying"
+        return LATER
 
     def later(self, seconds: float, act: object, *args: object) -> None:
         timer = threading.Timer(seconds, act, args)

@@ -1,6 +1,6 @@
-"""A calculator MCP server on stdio, in the standard library alone: `python -m xzpipe.demo.calculator`.
+"""A calculator MCP server, in the standard library alone: `python -m xzpipe.demo.calculator`.
 
-`evaluate` is pure. The rest speaks MCP: one JSON-RPC message per line, UTF-8, nothing else on stdout.
+`evaluate` is pure. The rest speaks MCP on stdio: one JSON-RPC message per line, nothing else.
 """
 
 import ast
@@ -36,19 +36,24 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def evaluate(expression: str) -> Number:
-    """The value of an arithmetic expression; an int stays an int. ValueError, in a sentence, if it has none."""
+    """The value of an arithmetic expression; ints stay ints. ValueError says why it has none."""
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"The expression is longer than {MAX_LENGTH} characters.")
     try:
-        return value_of(ast.parse(expression.strip(), mode="eval").body)
-    except SyntaxError:
-        raise ValueError("This is not an arithmetic expression.") from None
+        return value_of(parse(expression))
     except (RecursionError, MemoryError):
         raise ValueError("The expression is nested too deeply.") from None
     except ZeroDivisionError:
         raise ValueError("Division by zero.") from None
     except OverflowError:
         raise ValueError("The result is too large.") from None
+
+
+def parse(expression: str) -> ast.expr:
+    try:
+        return ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError):  # ValueError: NUL, a lone surrogate
+        raise ValueError("This is not an arithmetic expression.") from None
 
 
 def value_of(node: ast.AST) -> Number:

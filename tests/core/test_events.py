@@ -1,0 +1,90 @@
+import pytest
+
+from xzpipe.core import events
+from xzpipe.core.events import (
+    BadFrame,
+    LinkClosed,
+    LinkDown,
+    LinkUp,
+    LinkWaiting,
+    ListingFailed,
+    NoiseOnStdout,
+    ServerDown,
+    ServerReady,
+    ServerStarting,
+    ServerStopped,
+    ServerWrote,
+    StaleAnswer,
+    TooLarge,
+    ToolCalled,
+    ToolsChanged,
+)
+
+SENTENCES = [
+    (ServerStarting("calc", 42), "info", "calc: started (pid 42), waiting for it to be ready"),
+    (
+        ServerReady("calc", "Calc", "1.2", 1, 0.34),
+        "info",
+        "calc: ready in 0.3 s, 1 tool (Calc 1.2)",
+    ),
+    (ServerReady("calc", "Calc", "", 0, 12.0), "info", "calc: ready in 12.0 s, 0 tools (Calc)"),
+    (
+        ServerReady("calc", "", "", 2, 0.0),
+        "info",
+        "calc: ready in 0.0 s, 2 tools",
+    ),
+    (ServerDown("calc", "exit code 1", (), 0.0), "error", "calc: exit code 1; restarting now"),
+    (
+        ServerDown("calc", "exit code 1", ("Traceback", "ModuleNotFoundError"), 2.0),
+        "error",
+        "calc: exit code 1; next try in 2.0 s; it last wrote:\n    Traceback\n    ModuleNotFoundError",
+    ),
+    (ServerStopped("calc", "SIGTERM"), "info", "calc: stopped (SIGTERM)"),
+    (ServerWrote("calc", "hello"), "info", "calc | hello"),
+    (NoiseOnStdout("calc", "hi"), "warning", "calc: not MCP on its stdout, ignored: hi"),
+    (
+        TooLarge("calc", 16 * 2**20),
+        "warning",
+        "calc: a message over 16,777,216 bytes was discarded (maxMessageBytes)",
+    ),
+    (ToolsChanged("calc", 1), "info", "calc: its tool list changed, now 1 tool"),
+    (
+        ListingFailed("calc", "no"),
+        "warning",
+        "calc: its new tool list could not be read (no); the old stays",
+    ),
+    (ToolCalled("calc", "add", "link", 0.1234, "ok"), "info", "calc: add → ok in 123 ms"),
+    (StaleAnswer("calc"), "debug", "calc: an answer came too late and was dropped"),
+    (
+        BadFrame("link", "not JSON"),
+        "warning",
+        "link: a bad message from the endpoint was refused: not JSON",
+    ),
+    (LinkWaiting("link"), "debug", "link: the link waits for its server to be ready"),
+    (LinkUp("link", "wss://host/mcp/", ""), "info", "link: connected to wss://host/mcp/"),
+    (
+        LinkUp("link", "wss://host/mcp/", "http://proxy"),
+        "info",
+        "link: connected to wss://host/mcp/ through the proxy http://proxy",
+    ),
+    (
+        LinkDown("link", "refused", "", 0.0, 0.0),
+        "warning",
+        "link: refused; reconnecting now",
+    ),
+    (
+        LinkDown("link", "closed with 4004", "See the server's log", 75.0, 1.25),
+        "warning",
+        "link: closed with 4004 after 75 s; next try in 1.2 s. See the server's log",
+    ),
+    (LinkClosed("link"), "info", "link: link closed"),
+]
+
+
+@pytest.mark.parametrize(("event", "level", "sentence"), SENTENCES)
+def test_an_event_is_a_sentence_with_a_level(event, level, sentence):
+    assert (event.level, str(event)) == (level, sentence)
+
+
+def test_every_event_has_its_sentence():
+    assert set(events.Event.__subclasses__()) == {type(event) for event, _, _ in SENTENCES}
