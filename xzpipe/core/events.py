@@ -35,7 +35,8 @@ class ServerReady(Event, frozen=True):
 
     def __str__(self) -> str:
         who = f"{self.name} {self.version}".strip()
-        return f"{self.server}: ready in {self.seconds:.1f} s, {_count(self.tools, 'tool')} ({who})"
+        ready = f"{self.server}: ready in {self.seconds:.1f} s, {_count(self.tools, 'tool')}"
+        return f"{ready} ({who})" if who else ready
 
 
 class ServerDown(Event, frozen=True):

@@ -1,0 +1,119 @@
+import pytest
+
+from tests.core.kit import LIST_CHANGED, listing
+from xzpipe.core.effects import DropClient, ToClient
+from xzpipe.core.pending import FOREVER
+from xzpipe.core.tools import Listing
+from xzpipe.core.views import PATIENCE, QUIET, RETRY, Client, Views
+
+TOLD = ToClient("link", LIST_CHANGED)
+DROPPED = DropClient("link", "its tool list changed")
+
+
+def tools(*names):
+    found = Listing()
+    found.page(listing(*names))
+    return found.tools
+
+
+def views(*servers, rereads=False):
+    """These servers with one tool each, and "link" that sees them all and has listed them."""
+    made = Views(label_servers=False)
+    for server in servers:
+        made.add_server(server)
+        made.put_tools(server, tools(f"of_{server}"), 0.0)
+    made.clients["link"] = Client(None, rereads)
+    made.table(made.clients["link"])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("view", "servers", "only"),
+    [
+        (frozenset({"a"}), (), "a"),
+        (frozenset({"a"}), ("a", "b"), "a"),
+        (frozenset({"a", "b"}), ("a",), None),
+        (frozenset(), ("a",), None),
+        (None, ("a",), "a"),
+        (None, ("a", "b"), None),
+        (None, (), None),
+    ],
+)
+def test_a_view_may_be_of_one_server(view, servers, only):
+    assert views(*servers).only(Client(view, rereads=False)) == only
+
+
+def test_a_view_lists_its_servers_in_the_order_of_their_names():
+    made = views("b", "c", "a")
+    assert list(made.table(made.clients["link"]).routes) == ["of_a", "of_b", "of_c"]
+    assert list(made.table(Client(frozenset({"c", "a", "x"}), False)).routes) == ["of_a", "of_c"]
+
+
+def test_a_changed_list_is_told_to_those_who_have_read_it():
+    made = views("a")
+    made.clients["new"] = Client(None, rereads=False)
+    made.clients["elsewhere"] = Client(frozenset({"b"}), rereads=False)
+    made.table(made.clients["elsewhere"])
+    assert made.put_tools("a", tools("other"), 1.0) == [TOLD]
+    assert made.next_due() == FOREVER
+    assert list(made.table(made.clients["link"]).routes) == ["other"]
+    assert list(made.table(made.clients["new"]).routes) == ["other"]
+
+
+def test_the_same_list_is_no_change():
+    assert views("a").put_tools("a", tools("of_a"), 1.0) is None
+
+
+def test_a_server_without_tools_changes_nothing():
+    made = views("a")
+    made.add_server("b")
+    assert made.put_tools("b", (), 1.0) == []
+    assert made.remove_server("b", 2.0) == []
+
+
+def test_a_removed_server_takes_its_tools_along():
+    made = views("a", "b")
+    assert made.remove_server("b", 1.0) == [TOLD]
+    assert list(made.table(made.clients["link"]).routes) == ["of_a"]
+    assert made.remove_server("b", 2.0) == []
+
+
+def test_a_client_that_rereads_on_connect_is_dropped_when_it_has_been_quiet():
+    made = views("a", rereads=True)
+    made.put_tools("a", tools("x"), 10.0)
+    made.put_tools("a", tools("y"), 11.0)
+    assert made.next_due() == 11.0 + QUIET
+    assert made.due(12.9) == []
+    assert made.due(13.0) == [DROPPED]
+    assert made.due(14.0) == []
+    assert made.next_due() == FOREVER
+
+
+def test_such_a_drop_waits_for_calls_on_their_way_but_not_for_ever():
+    made = views("a", rereads=True)
+    made.put_tools("a", tools("x"), 0.0)
+    made.clients["link"].owed = 1
+    waits = []
+    while not (effects := made.due(made.next_due())):
+        waits.append(made.next_due())
+    assert effects == [DROPPED]
+    assert waits[:2] == [QUIET + RETRY, QUIET + 2 * RETRY]
+    assert waits[-1] == PATIENCE
+
+
+def test_such_a_drop_happens_when_the_last_call_is_answered():
+    made = views("a", rereads=True)
+    made.put_tools("a", tools("x"), 0.0)
+    made.clients["link"].owed = 1
+    assert made.due(QUIET) == []
+    made.clients["link"].owed = 0
+    assert made.due(QUIET + RETRY) == [DROPPED]
+
+
+def test_a_list_that_never_comes_to_rest_drops_its_clients_nevertheless():
+    made = views("a", rereads=True)
+    for second in range(29):
+        made.put_tools("a", tools(f"tool_{second}"), float(second))
+        assert made.due(float(second)) == []
+    assert made.next_due() == PATIENCE
+    assert made.due(PATIENCE) == [DROPPED]
