@@ -60,8 +60,6 @@ def test_pending_requests_are_found_by_server_by_client_and_by_deadline():
     table.add("calc", mine)
     table.add("time", other)
     table.add("calc", own)
-    assert table.of_server("calc") == [(1, mine), (2, own)]
-    assert table.of_server("none") == []
     assert table.of_client("next") == [("time", 1, other)]
     assert table.overdue(4.9) == []
     assert table.overdue(6.0) == [("calc", 1, mine), ("time", 1, other)]

@@ -287,7 +287,7 @@ def test_it_is_known_for_how_long_a_life_has_been_ready():
 def test_a_changed_list_is_read_again_and_told():
     hub = bridged("add")
     tools_of(hub)
-    assert hub.server_line("calc", CHANGED, 1.0) == [relist(b"3"), WakeAt(1.0 + LISTING_TIMEOUT)]
+    assert hub.server_line("calc", CHANGED, 1.0) == [relist(b"3")]
     assert tools_of(hub) == ["add"]
     page = answer(b"3", listing("add", cursor=b'"2"'))
     assert hub.server_line("calc", page, 2.0) == [
@@ -309,7 +309,7 @@ def test_a_list_that_is_the_same_after_all_is_not_told():
 
 def test_changes_while_a_list_is_read_are_read_once_more():
     hub = bridged("add")
-    assert hub.server_line("calc", CHANGED, 1.0)[0] == relist(b"3")
+    assert hub.server_line("calc", CHANGED, 1.0) == [relist(b"3")]
     assert hub.server_line("calc", CHANGED, 1.1) == []
     assert hub.server_line("calc", CHANGED, 1.2) == []
     assert hub.server_line("calc", answer(b"3", listing("sub")), 2.0) == [
@@ -339,15 +339,15 @@ def test_a_list_that_cannot_be_read_again_leaves_the_old_one():
         ListingFailed("calc", "it answered tools/list with an error: boom")
     ]
     assert tools_of(hub) == ["add"]
-    assert hub.server_line("calc", CHANGED, 3.0)[0] == relist(b"4")
-    assert hub.server_line("calc", answer(b"4", listing("sub")), 4.0) == [ToolsChanged("calc", 1)]
+    assert hub.server_line("calc", CHANGED, 3.0) == [relist(b"4")]
+    hub.server_line("calc", answer(b"4", listing("sub")), 4.0)
+    assert tools_of(hub) == ["sub"]
 
 
 def test_a_change_during_a_reading_that_fails_is_read_once_more():
     hub = bridged("add")
     hub.server_line("calc", CHANGED, 1.0)
     hub.server_line("calc", CHANGED, 2.0)
-    hub.server_line("calc", ask(b"1", "ping"), 2.0)
     assert hub.tick(1.0 + LISTING_TIMEOUT) == [
         ToServer("calc", cancelled(b"3", "time-out")),
         ListingFailed("calc", "it did not answer tools/list within 60 s"),
@@ -431,6 +431,7 @@ def test_a_removed_server_answers_its_callers_and_leaves_the_lists():
         ToClient("link", refusal(b"8", -32602, "unknown tool: add"))
     ]
     assert hub.server_line("calc", answer(b"3"), 3.0) == []
+    assert hub.server_started("calc", 4.0)[0] == ToServer("calc", INITIALIZE)
 
 
 # Pings

@@ -92,12 +92,13 @@ def test_a_client_that_rereads_on_connect_is_dropped_when_it_has_been_quiet():
 def test_such_a_drop_waits_for_calls_on_their_way_but_not_for_ever():
     made = views("a", rereads=True)
     made.put_tools("a", tools("x"), 0.0)
+    made.put_tools("a", tools("y"), 0.5)
     made.clients["link"].owed = 1
     waits = []
     while not (effects := made.due(made.next_due())):
         waits.append(made.next_due())
     assert effects == [DROPPED]
-    assert waits[:2] == [QUIET + RETRY, QUIET + 2 * RETRY]
+    assert waits[:2] == [0.5 + QUIET + RETRY, 0.5 + QUIET + 2 * RETRY]
     assert waits[-1] == PATIENCE
 
 
@@ -112,7 +113,7 @@ def test_such_a_drop_happens_when_the_last_call_is_answered():
 
 def test_a_list_that_never_comes_to_rest_drops_its_clients_nevertheless():
     made = views("a", rereads=True)
-    for second in range(29):
+    for second in range(30):
         made.put_tools("a", tools(f"tool_{second}"), float(second))
         assert made.due(float(second)) == []
     assert made.next_due() == PATIENCE

@@ -10,9 +10,13 @@ SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 EXAMPLE = "wss://api.xiaozhi.me/mcp/?token=…"
 MASK = "***"
 
-_SECRET_QUERY = re.compile(r"((?:token|key)(?:=|%3D))[^&\s\"'<>]+", re.IGNORECASE)
-_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
-_USERINFO = re.compile(r"(\w+://)[^/@\s]+@")
+_SECRET_VALUE = re.compile(  # in a query, percent-encoded or not, and in JSON
+    r"((?:token|key)(?:=|%3D|\\?[\"']\s*:\s*\\?[\"']))[^&\s\"'<>\\]+", re.IGNORECASE
+)
+_CREDENTIALS = re.compile(r"(Authorization\W{1,4}(?:Bearer|Basic)\s+)[^\s\"',]+", re.IGNORECASE)
+_JWT = re.compile(r"eyJ[\w-]{8,1000}\.[\w-]+(?:\.[\w-]*)?")  # bounded: else quadratic time
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]+@")
+_URL_SAFE = "%/:=&?~#+!$,;@()*[]"  # what stays as the user wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,9 @@ class Endpoint:
         """Every form in which the token could show up somewhere."""
         query = urlsplit(self.url).query
         raw = [part.partition("=")[2] for part in query.split("&") if part.startswith("token=")]
-        return tuple({form for token in raw for form in (token, unquote(token)) if form})
+        plain = [unquote(token) for token in raw]
+        forms = {*raw, *plain, *(quote(token, safe="") for token in plain)}
+        return tuple(sorted(forms - {""}))
 
     @property
     def call_side(self) -> "Endpoint":
@@ -53,16 +59,17 @@ class Endpoint:
 
 def parse_endpoint(text: str, origin: str) -> Endpoint:
     """The endpoint that a user gave; `origin` says where. Raises `UsageError`."""
-    url = text.strip().strip("'\"")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text.strip().strip("'\"").strip())
         host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in SCHEMES or not host:
+        path, query = quote(parts.path, _URL_SAFE), quote(parts.query, _URL_SAFE)
+    except ValueError:  # a port that is no number, half a character
+        host = None
+    if not host or parts.scheme not in SCHEMES:
         raise UsageError(f"{origin}: not a WebSocket address", f"it looks like {EXAMPLE}")
-    clean = parts._replace(scheme=SCHEMES[parts.scheme], fragment="")
-    return Endpoint(quote(urlunsplit(clean), safe="%/:=&?~#+!$,;'@()*[]"))
+    scheme = SCHEMES[parts.scheme]
+    # the host is left alone: a Chinese one is not %-encoded when it is dialled
+    return Endpoint(urlunsplit((scheme, parts.netloc, path, query, "")))
 
 
 def query_of(target: str) -> tuple[str, dict[str, str]]:
@@ -73,8 +80,9 @@ def query_of(target: str) -> tuple[str, dict[str, str]]:
 
 def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
     """A text without tokens, keys and passwords in URLs, JSON web tokens, and the given secrets."""
-    for secret in secrets:
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # "ab" may be in "abc"
         text = text.replace(secret, MASK)
-    text = _SECRET_QUERY.sub(rf"\g<1>{MASK}", text)
-    text = _USERINFO.sub(rf"\g<1>{MASK}@", text)
+    text = _SECRET_VALUE.sub(rf"\g<1>{MASK}", text)
+    text = _CREDENTIALS.sub(rf"\g<1>{MASK}", text)
+    text = _USERINFO.sub(f"{MASK}@", text)
     return _JWT.sub(MASK, text)

@@ -55,10 +55,6 @@ class PendingTable:
         """Whether this raw id was ever handed out for `server`."""
         return self._first_id <= _inner(raw_id) < self._next.get(server, self._first_id)
 
-    def of_server(self, server: str) -> list[tuple[int, Pending]]:
-        """What `server` owes, oldest first, with inner ids."""
-        return list(self._by_server.get(server, {}).items())
-
     def take_server(self, server: str) -> list[Pending]:
         """Everything that `server` owes; nothing of it is pending any more."""
         return list(self._by_server.pop(server, {}).values())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 REFUSED = 60.0  # seconds at least after a refusal that only a person can mend
+LONGEST_ASKED = 3600.0  # seconds; a Retry-After beyond it must not silence a bridge for days
 REPLACED = "新连接替换"
 
 
@@ -123,7 +124,8 @@ def _judge_status(failure: Failure) -> Verdict:
     if failure.code == 426 and failure.cookie:
         return Verdict(Action.RETRY_WITH_COOKIE, "the endpoint's firewall wants its cookie back")
     words, hint = _STATUS.get(failure.code, ("the endpoint refused the connection", ""))
-    at_least = failure.retry_after or (REFUSED if failure.code in _BY_A_PERSON else 0.0)
+    asked = min(failure.retry_after or 0.0, LONGEST_ASKED)
+    at_least = max(asked, REFUSED if failure.code in _BY_A_PERSON else 0.0)
     return Verdict(Action.RETRY, _with_reason(words, f"HTTP {failure.code}"), hint, at_least)
 
 
