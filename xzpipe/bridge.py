@@ -14,6 +14,7 @@ from xzpipe.core.effects import DropClient, DropServer, Effect, ToClient, ToServ
 from xzpipe.core.events import Event, ServerReady
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
+from xzpipe.core.lines import Overlong
 from xzpipe.core.views import View
 
 Emit = Callable[[Event], None]
@@ -69,9 +70,9 @@ class Bridge:
         """A server wrote a message."""
         self.perform(self.hub.server_line(server, line, self.now()))
 
-    def server_overlong(self, server: str, part: bytes) -> None:
+    def server_overlong(self, server: str, line: Overlong) -> None:
         """A server is writing too long a message."""
-        self.perform(self.hub.server_overlong(server, part, self.now()))
+        self.perform(self.hub.server_overlong(server, line, self.now()))
 
     def server_exited(self, server: str, reason: str) -> None:
         """A server can be written to no more."""
@@ -110,7 +111,7 @@ class Bridge:
                     if peer is not None and not peer.put(text):
                         self.perform(self.hub.undeliverable(effect, self.now()))
                 case WakeAt(when):
-                    self._wake_at = when
+                    self._wake_at = min(self._wake_at, when)
                     self._sooner.set()
                 case DropServer(server, reason):
                     if server in self._servers:

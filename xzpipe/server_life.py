@@ -28,7 +28,7 @@ async def keep_server(
             child = await spawn(
                 launch,
                 lambda line: bridge.server_line(name, line),
-                lambda part: bridge.server_overlong(name, part),
+                lambda line: bridge.server_overlong(name, line),
                 lambda text: bridge.emit(ServerWrote(name, text)),
                 max_line,
             )

@@ -30,6 +30,7 @@ from xzpipe.core.events import (
     ToolsChanged,
 )
 from xzpipe.core.hub import Hub
+from xzpipe.core.lines import Overlong
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 WORDS = "tools/call needs params with a tool's name"
@@ -208,7 +209,7 @@ def test_listed_tools_can_be_labelled_with_their_server():
 
 
 @pytest.mark.parametrize("method", ["prompts/list", "resources/read", "x/你好"])
-@pytest.mark.parametrize("params", [b"", b'{ "uri":"x" }', b"[1e400]", b"null"])
+@pytest.mark.parametrize("params", [b"", b'{ "uri":"x" }', b"[1e400]"])
 def test_a_view_of_one_passes_other_requests_through(method, params):
     hub = bridged()
     frame = ask(b'"x"', method, params)
@@ -349,6 +350,9 @@ LIMIT = 1000
 TOO_LARGE = "the answer of MCP server 'calc' is over the limit of 1000 bytes"
 
 
+TAIL = Overlong(b'xxx"},"jsonrpc":"2.0","id":3}', ended=True)
+
+
 def small():
     hub = Hub(max_message_bytes=LIMIT)
     start(hub)
@@ -359,21 +363,21 @@ def small():
 def test_the_caller_is_told_of_an_answer_over_the_limit_once():
     hub = small()
     hub.client_text("link", call(b'"x"'), 1.0)
-    assert hub.server_overlong("calc", b'{"jsonrpc":"2.0","id":3,"result":{"a":"xxx', 2.0) == [
+    head = Overlong(b'{"jsonrpc":"2.0","id":3,"result":{"a":"xxx')
+    assert hub.server_overlong("calc", head, 2.0) == [
         TooLarge("calc", LIMIT),
         ToClient("link", refusal(b'"x"', -32000, TOO_LARGE)),
         ToolCalled("calc", "add", "link", 1.0, "answer too large"),
     ]
-    assert hub.server_overlong("calc", b'xxx"},"jsonrpc":"2.0","id":3}', 3.0) == [
-        TooLarge("calc", LIMIT)
-    ]
+    assert hub.server_overlong("calc", TAIL, 3.0) == []
 
 
 def test_the_id_of_an_answer_over_the_limit_may_come_last():
     hub = small()
     hub.client_text("link", call(b"0"), 1.0)
-    assert hub.server_overlong("calc", b'{"result":{"a":"xxx', 1.0) == [TooLarge("calc", LIMIT)]
-    assert hub.server_overlong("calc", b'xxx"},"jsonrpc":"2.0","id":3}', 1.0)[1:] == [
+    head = Overlong(b'{"result":{"a":"xxx')
+    assert hub.server_overlong("calc", head, 1.0) == [TooLarge("calc", LIMIT)]
+    assert hub.server_overlong("calc", TAIL, 1.0) == [
         ToClient("link", refusal(b"0", -32000, TOO_LARGE)),
         ToolCalled("calc", "add", "link", 0.0, "answer too large"),
     ]
@@ -383,7 +387,7 @@ def test_a_request_of_a_server_over_the_limit_is_no_answer():
     hub = small()
     hub.client_text("link", call(b"0"), 1.0)
     part = b'{"jsonrpc":"2.0","id":3,"method":"sampling/createMessage","params":{"x":"'
-    assert hub.server_overlong("calc", part, 1.0) == [TooLarge("calc", LIMIT)]
+    assert hub.server_overlong("calc", Overlong(part), 1.0) == [TooLarge("calc", LIMIT)]
     assert hub.server_line("calc", answer(b"3"), 1.0)[0] == ToClient("link", answer(b"0"))
 
 
@@ -391,10 +395,28 @@ def test_a_tool_list_over_the_limit_is_a_failed_start():
     hub = Hub(max_message_bytes=LIMIT)
     hub.server_started("calc", 0.0)
     hub.server_line("calc", answer(b"1", GREETING), 0.0)
-    assert hub.server_overlong("calc", b'{"jsonrpc":"2.0","id":2,"result":{"tools":[', 1.0) == [
+    head = Overlong(b'{"jsonrpc":"2.0","id":2,"result":{"tools":[')
+    assert hub.server_overlong("calc", head, 1.0) == [
         TooLarge("calc", LIMIT),
         DropServer("calc", "its answer is over the limit of 1000 bytes"),
     ]
+
+
+def test_an_answer_behind_a_print_without_a_line_end_is_found():
+    hub = bridged()
+    hub.client_text("link", call(b"7"), 1.0)
+    assert hub.server_line("calc", b"Loading... " + answer(b"3"), 1.0)[:2] == [
+        NoiseOnStdout("calc", "Loading... "),
+        ToClient("link", answer(b"7")),
+    ]
+
+
+def test_null_params_are_left_out_on_the_way_to_a_server():
+    """wire.md §6: a popular server never answers a request that has them."""
+    hub = bridged()
+    frame = b'{"jsonrpc":"2.0","id":0,"method":"resources/list","params":null}'
+    sent = ToServer("calc", b'{"jsonrpc":"2.0","id":3,"method":"resources/list"}')
+    assert hub.client_text("link", frame, 1.0)[0] == sent
 
 
 # Outboxes that are full

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.kit import GREETING, INITIALIZED, answer, ask, listing, note, refusal
-from xzpipe.core import jsonrpc
+from xzpipe.core import rawjson
 from xzpipe.core.effects import DropClient, DropServer, ToClient, ToServer, WakeAt
 from xzpipe.core.events import NoiseOnStdout, StaleAnswer
 from xzpipe.core.hub import Hub
+from xzpipe.core.lines import Overlong
 from xzpipe.core.views import View
 
 SERVERS = ["a", "b", "c"]
@@ -175,12 +176,12 @@ class World:
         life.open.append(asked)
 
     def client_reads(self, client, text):
-        members, found = jsonrpc.fields(text), json.loads(text)
+        members, found = rawjson.fields(text), json.loads(text)
         if "method" in found:
             assert "id" not in found
             if found["method"] == "notifications/progress":
                 _, token = client.sent[found["params"]["tag"]]
-                assert bytes(jsonrpc.fields(members["params"])["progressToken"]) == token
+                assert bytes(rawjson.fields(members["params"])["progressToken"]) == token
             return
         assert ("result" in found) != ("error" in found)
         id = bytes(members["id"])
@@ -240,11 +241,11 @@ class World:
             case 1:
                 self.says(server, refusal(asked.id, -32603, "boom"))
             case 2:
-                part = b'{"jsonrpc":"2.0","id":%b,"result":{"s":"xxx' % asked.id
-                self.perform(self.hub.server_overlong(server, part, self.now))
+                head = Overlong(b'{"jsonrpc":"2.0","id":%b,"result":{"s":"xxx' % asked.id)
+                self.perform(self.hub.server_overlong(server, head, self.now))
             case 3:
-                part = b'xxx"},"jsonrpc":"2.0","id":%b}' % asked.id
-                self.perform(self.hub.server_overlong(server, part, self.now))
+                tail = Overlong(b'xxx"},"jsonrpc":"2.0","id":%b}' % asked.id, ended=True)
+                self.perform(self.hub.server_overlong(server, tail, self.now))
             case 4:
                 self.says(server, answer(asked.id, b'{"s":"\xff"}'))
             case 5:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.json_values import KEYS, LONE, VALUES, exact, objects
 from xzpipe.core import jsonrpc
 from xzpipe.core.jsonrpc import (
     INVALID_REQUEST,
@@ -12,16 +13,9 @@ from xzpipe.core.jsonrpc import (
     PARSE_ERROR,
     Malformed,
     Raw,
-    array_of,
-    called_tool,
-    fields,
-    items,
-    object_of,
+    called,
     parse,
-    text,
 )
-
-LONE = r'"a\ud800b"'  # half an emoji: legal JSON, and more than msgspec takes
 
 IDS = [
     b"0",
@@ -36,37 +30,6 @@ IDS = [
     rb'"\u0000\ud83d\ude00\/"',
     LONE.encode(),
 ]
-
-
-def padded(parts):
-    spaces = st.sampled_from(["", " ", "\t\r\n"])
-    return st.builds(lambda space, part: f"{space}{part}{space}", spaces, parts)
-
-
-def arrays(values):
-    return st.lists(padded(values), max_size=4).map(lambda found: f"[{','.join(found)}]")
-
-
-def objects(names, values):
-    members = st.dictionaries(padded(names.map(json.dumps)), padded(values), max_size=6)
-    pairs = members.map(lambda found: [f"{name}:{value}" for name, value in found.items()])
-    return pairs.map(lambda found: f"{{{','.join(found)}}}")
-
-
-# JSON as text, with spaces wherever they may stand
-NAMES = st.text(max_size=3)
-LEAVES = st.one_of(
-    st.sampled_from(["0", "-0", "1.0", "0.1000", "1e400", "-1E+2", "12345678901234567890123"]),
-    st.sampled_from(["null", "true", "false", LONE, r'"\u2028\u0000"', '"\u2028😀"']),
-    st.text(max_size=5).map(json.dumps),
-)
-VALUES = st.recursive(LEAVES, lambda inner: arrays(inner) | objects(NAMES, inner), max_leaves=9)
-KEYS = st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error", "x", "\ud800"])
-
-
-def exact(data):
-    """A value with its numbers as they are written."""
-    return json.loads(data, parse_int=str, parse_float=str)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -194,56 +157,6 @@ def test_a_message_is_what_the_standard_library_reads(data):
         assert (exact(raw) if raw else "absent") == values.get(key, "absent")
 
 
-@given(objects(NAMES, VALUES))
-def test_the_fields_of_an_object_are_raw_slices_of_it(data):
-    found = fields(data.encode())
-    assert all(bytes(raw).decode() in data for raw in found.values())
-    assert {name: exact(bytes(raw)) for name, raw in found.items()} == exact(data)
-    assert exact(object_of(found)) == exact(data)
-
-
-@given(arrays(VALUES))
-def test_the_items_of_an_array_are_raw_slices_of_it(data):
-    found = items(data.encode())
-    assert all(bytes(raw).decode() in data for raw in found)
-    assert [exact(bytes(raw)) for raw in found] == exact(data)
-    assert exact(array_of(map(bytes, found))) == exact(data)
-
-
-@pytest.mark.parametrize(
-    ("data", "found"),
-    [
-        (rb'{"a" : "\ud800" ,"b": 1e400 }', {"a": rb'"\ud800"', "b": b"1e400"}),
-        (rb' {"\udc00":[ "x" , {} ]} ', {"\udc00": b'[ "x" , {} ]'}),
-        (rb'{"a":"\ud800","a":2}', {"a": b"2"}),
-        (b"{ }", {}),
-    ],
-)
-def test_halves_of_emoji_do_not_hide_the_fields(data, found):
-    assert {name: bytes(raw) for name, raw in fields(Raw(data)).items()} == found
-
-
-@pytest.mark.parametrize("data", [b"", b"[]", b"5", b'{"a":1}x', b'["\\ud800"]', b"{" * 9])
-def test_what_is_no_object_has_no_fields(data):
-    with pytest.raises(Malformed, match=r"^not a JSON object$"):
-        fields(data)
-
-
-@pytest.mark.parametrize("data", [b"", b"{}", b"5", b"[1]x", b'{"a":"\\ud800"}', b"[" * 100_000])
-def test_what_is_no_array_has_no_items(data):
-    with pytest.raises(Malformed, match=r"^not a JSON array$"):
-        items(data)
-
-
-@pytest.mark.parametrize(
-    ("raw", "value"),
-    [(b'"a\\u0041\\ud800"', "aA\ud800"), (b'""', ""), (b"5", None), (b"null", None), (b"", None)],
-)
-def test_text_is_what_a_raw_string_says(raw, value):
-    assert text(Raw(raw)) == value
-    assert text(None) is None
-
-
 @pytest.mark.parametrize(
     ("params", "name"),
     [
@@ -259,8 +172,9 @@ def test_text_is_what_a_raw_string_says(raw, value):
         (b"", None),
     ],
 )
-def test_the_called_tool_is_the_name_in_the_params(params, name):
-    assert called_tool(Raw(params)) == name
+def test_the_called_is_the_name_in_the_params(params, name):
+    call = called(Raw(params))
+    assert (call and call.name) == name
 
 
 def test_what_goes_out_holds_the_raw_values():

@@ -27,13 +27,14 @@ def test_a_line_may_come_in_any_pieces():
 
 
 def test_a_line_at_the_limit_is_whole_and_one_over_it_is_not():
-    assert fed(4, b"1234\n12345\n") == [b"1234", Overlong(b"12345"), Overlong(b"12345")]
-    assert fed(4, b"1234", b"\n1234", b"5\n") == [b"1234", Overlong(b"12345"), Overlong(b"12345")]
+    whole = [b"1234", Overlong(b"12345"), Overlong(b"12345", ended=True)]
+    assert fed(4, b"1234\n12345\n") == whole
+    assert fed(4, b"1234", b"\n1234", b"5\n") == whole
 
 
 def test_the_ends_of_an_overlong_line_are_kept_and_the_next_line_is_whole():
     long = bytes(range(32, 127)) * 1000
-    ends = [Overlong(long[:WINDOW]), Overlong(long[-WINDOW:])]
+    ends = [Overlong(long[:WINDOW]), Overlong(long[-WINDOW:], True)]
     assert fed(20_000, long + b"\nnext\n") == [*ends, b"next"]
     assert fed(20_000, *(long[at : at + 999] for at in range(0, len(long), 999)), b"\nnext\n") == [
         *ends,
@@ -46,7 +47,7 @@ def test_the_head_of_a_line_that_never_ends_is_told_at_once():
     assert splitter.feed(b"0123456789") == []
     assert splitter.feed(b"a") == [Overlong(b"0123456789a")]
     assert splitter.feed(b"b" * 100_000) == []
-    assert splitter.feed(b"\n") == [Overlong(b"b" * WINDOW)]
+    assert splitter.feed(b"\n") == [Overlong(b"b" * WINDOW, True)]
 
 
 @pytest.mark.parametrize("chunk", [b"ab", b"x" * 3_000])
@@ -73,7 +74,7 @@ def test_any_chunks_of_any_bytes_give_the_lines_that_they_hold(chunks):
             assert isinstance(got, Overlong)
             assert len(got.part) > 8
             assert line.startswith(got.part)
-            assert found.pop(0) == Overlong(line)
+            assert found.pop(0) == Overlong(line, ended=True)
         else:
             assert got == line.removesuffix(b"\r")
     assert [begun.startswith(head.part) for head in found] == [True] * (len(begun) > 8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from xzpipe import __version__
-from xzpipe.core import jsonrpc
+from xzpipe.core import jsonrpc, rawjson
 from xzpipe.core.tools import Listing, ListingError
 
 PROTOCOL = "2024-11-05"
@@ -56,7 +56,7 @@ class Handshake:
     @staticmethod
     def relist() -> Ask:
         # with params, since there are servers that do not answer without or with null (wire.md §6)
-        return Ask("tools/list", jsonrpc.EMPTY)
+        return Ask("tools/list", rawjson.EMPTY)
 
     def answered(self, method: str, message: jsonrpc.Message) -> Ask | Failed | None:
         """Take the answer to what was asked; what to ask next, why that is the end, or None when
@@ -74,22 +74,22 @@ class Handshake:
             return Failed(str(problem))
         return None if cursor is None else Ask("tools/list", b'{"cursor":%b}' % cursor)
 
-    def _refused(self, method: str, error: jsonrpc.Raw) -> Failed | None:
+    def _refused(self, method: str, error: rawjson.Raw) -> Failed | None:
         try:
-            found = jsonrpc.fields(error)
-        except jsonrpc.Malformed:
+            found = rawjson.fields(error)
+        except rawjson.NotJson:
             found = {}
-        code = bytes(found.get("code", jsonrpc.ABSENT))
+        code = bytes(found.get("code", rawjson.ABSENT))
         if method == "tools/list" and code == b"%d" % jsonrpc.METHOD_NOT_FOUND:
             return None  # a server of prompts or resources alone
-        said = jsonrpc.text(found.get("message")) or "no reason given"
+        said = rawjson.text(found.get("message")) or "no reason given"
         return Failed(f"it answered {method} with an error: {said}")
 
 
 def who(greeting: bytes) -> tuple[str, str]:
     """The name and version in a raw initialize result; empty strings where it does not tell."""
     try:
-        info = jsonrpc.fields(jsonrpc.fields(greeting)["serverInfo"])
-    except (KeyError, jsonrpc.Malformed):
+        info = rawjson.fields(rawjson.fields(greeting)["serverInfo"])
+    except (KeyError, rawjson.NotJson):
         return "", ""
-    return jsonrpc.text(info.get("name")) or "", jsonrpc.text(info.get("version")) or ""
+    return rawjson.text(info.get("name")) or "", rawjson.text(info.get("version")) or ""

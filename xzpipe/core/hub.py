@@ -10,18 +10,19 @@ for a client that is gone goes nowhere, least of all to the connection that came
 `now` is in seconds, on any clock that does not go back.
 """
 
-from xzpipe.core import jsonrpc, replies
+from xzpipe.core import jsonrpc, rawjson, replies
 from xzpipe.core.effects import DropClient, Effect, ToClient, ToServer
 from xzpipe.core.events import BadFrame, NoiseOnStdout, StaleAnswer, TooLarge
 from xzpipe.core.handshake import Phase
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
-from xzpipe.core.lines import WINDOW, answered_id
+from xzpipe.core.lines import WINDOW, Overlong, answered_id
 from xzpipe.core.pending import Alarm, PendingTable
 from xzpipe.core.relay import Relay
 from xzpipe.core.servers import Servers
 from xzpipe.core.views import Client, View, Views
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # a photo as base64 fits; a runaway print does not
+LF, CR = b"\n\r"
 EXCERPT = 200  # bytes of noise that an event shows
 
 
@@ -81,15 +82,16 @@ class Hub:
         if len(message.error):
             text = jsonrpc.error(entry.outer, message.error)
             return self._relay.answer(server, entry, text, now, "error")
-        failed = b'"isError":true' in line or b'"isError": true' in line
         text = jsonrpc.result(entry.outer, message.result)
-        return self._relay.answer(server, entry, text, now, "tool error" if failed else "ok")
+        outcome = "tool error" if entry.tool and jsonrpc.is_error(message.result) else "ok"
+        return self._relay.answer(server, entry, text, now, outcome)
 
-    def server_overlong(self, server: str, part: bytes, now: float) -> list[Effect]:
-        """A server is writing a line over the limit; `part` is one end of it."""
+    def server_overlong(self, server: str, line: Overlong, now: float) -> list[Effect]:
+        """A server is writing a line over the limit."""
         problem = f"is over the limit of {self._max} bytes"
-        lost = self._relay.lost(server, answered_id(part), problem, now, "answer too large")
-        return [TooLarge(server, self._max), *lost]
+        raw_id = answered_id(line.part)
+        lost = self._relay.lost(server, raw_id, problem, now, "answer too large")
+        return lost if line.ended else [TooLarge(server, self._max), *lost]
 
     def server_exited(self, server: str, reason: str, now: float) -> list[Effect]:
         """A server can be written to no more; what it offers stays known."""
@@ -121,12 +123,19 @@ class Hub:
             return []
         try:
             message = jsonrpc.parse(text)
-            if b"\n" in text or b"\r" in text:  # legal in JSON, but it would end the line on stdio
+            if LF in text or CR in text:  # legal in JSON, but it would end the line on stdio
                 message = jsonrpc.parse(text.translate(None, b"\r\n"))
-            return self._client_speaks(client, state, message, now)
+            if message.method is None:
+                return [BadFrame(client, "an answer to nothing that was asked")]
+            if not len(message.id):
+                return self._client_notifies(client, state, message)
+            if message.method == "tools/call":
+                return self._call(client, state, message, now)
+            return self._reply(client, state, message, now)
         except jsonrpc.Malformed as bad:
-            refusal = jsonrpc.fault(bad.id, bad.code, str(bad))
-            return [ToClient(client, refusal), BadFrame(client, str(bad))]
+            return _refuse(client, bad)
+        except rawjson.NotJson:  # so deep that it could be read once, but not taken apart
+            return _refuse(client, jsonrpc.Malformed(jsonrpc.PARSE_ERROR, "nested too deeply"))
 
     def client_left(self, client: str, now: float) -> list[Effect]:
         """A client's connection is gone: nothing is owed to it any more."""
@@ -181,24 +190,13 @@ class Hub:
 
     # How it decides
 
-    def _client_speaks(
-        self, client: str, state: Client, message: jsonrpc.Message, now: float
-    ) -> list[Effect]:
-        if message.method is None:
-            return [BadFrame(client, "an answer to nothing that was asked")]
-        if not len(message.id):
-            return self._client_notifies(client, state, message)
-        if message.method == "tools/call":
-            return self._call(client, state, message, now)
-        return self._reply(client, state, message, now)
-
     def _reply(
         self, client: str, state: Client, message: jsonrpc.Message, now: float
     ) -> list[Effect]:
         only = self._views.only(state)
         match message.method:
             case "ping":
-                text = jsonrpc.result(message.id, jsonrpc.EMPTY)
+                text = jsonrpc.result(message.id, rawjson.EMPTY)
             case "initialize":
                 server = self._servers.states.get(only or "")
                 greeting = server.greeting if server else b""
@@ -215,15 +213,15 @@ class Hub:
     def _call(
         self, client: str, state: Client, message: jsonrpc.Message, now: float
     ) -> list[Effect]:
-        listed = jsonrpc.called_tool(message.params)
-        route = None if listed is None else self._views.table(state).routes.get(listed)
+        call = jsonrpc.called(message.params)
+        route = None if call is None else self._views.table(state).routes.get(call.name)
         if route is not None:
-            server, own = route
-            return self._relay.forward(client, server, message, now, own, own != listed)
-        if listed is None:
+            server, tool = route
+            return self._relay.forward(client, server, message, now, call, tool)
+        if call is None:
             code, words = jsonrpc.INVALID_PARAMS, "tools/call needs params with a tool's name"
         elif self.ready(state.view):
-            code, words = jsonrpc.INVALID_PARAMS, f"unknown tool: {listed}"
+            code, words = jsonrpc.INVALID_PARAMS, f"unknown tool: {call.name}"
         else:
             code, words = jsonrpc.NOT_CONNECTED, "no MCP server is connected"
         return [ToClient(client, jsonrpc.fault(message.id, code, words))]
@@ -261,22 +259,24 @@ class Hub:
         ]
 
     def _unclean(self, server: str, line: bytes, now: float) -> list[Effect]:
-        """A line that is no message: noise, or an answer with bytes in it that are not UTF-8."""
+        """A line that is no message as it stands: noise, or a message with noise in it."""
         if not line.strip():
             return []
-        mended = line.decode(errors="replace").encode()
-        if mended != line:
-            try:
-                jsonrpc.parse(mended)
-            except jsonrpc.Malformed:
-                pass
-            else:
-                return self.server_line(server, mended, now)
-        effects: list[Effect] = [NoiseOnStdout(server, _excerpt(line))]
+        mended = line.decode(errors="replace").encode()  # Windows servers write other encodings
+        glued = max(mended.find(b'{"jsonrpc"'), 0)  # behind a print that did not end its line
+        if jsonrpc.is_message(mended[glued:]) and mended[glued:] != line:
+            effects = self.server_line(server, mended[glued:], now)
+            return [NoiseOnStdout(server, _excerpt(line[:glued])), *effects] if glued else effects
+        effects = [NoiseOnStdout(server, _excerpt(line))]
         if line.endswith(b"}"):  # an answer with NaN in it, say; a log would break off anywhere
             raw_id = answered_id(line[:WINDOW]) or answered_id(line[-WINDOW:])
             effects += self._relay.lost(server, raw_id, "is not valid JSON-RPC", now, "bad answer")
         return effects
+
+
+def _refuse(client: str, bad: jsonrpc.Malformed) -> list[Effect]:
+    refusal = jsonrpc.fault(bad.id, bad.code, str(bad))
+    return [ToClient(client, refusal), BadFrame(client, str(bad))]
 
 
 def _excerpt(line: bytes) -> str:

@@ -10,9 +10,10 @@ WINDOW = 4096  # bytes kept of either end of a line over the limit: enough to ho
 @dataclass(frozen=True, slots=True)
 class Overlong:
     """One end of a line that is over the limit: its head when the limit is passed, its tail when it
-    ends."""
+    ends (`ended`)."""
 
     part: bytes
+    ended: bool = False
 
 
 class LineSplitter:
@@ -33,10 +34,10 @@ class LineSplitter:
                 line = bytes(self._begun)
                 self._begun.clear()
             if self._discarding:
-                found.append(Overlong(line[-WINDOW:]))
+                found.append(Overlong(line[-WINDOW:], ended=True))
                 self._discarding = False
             elif len(line) > self._limit:
-                found += Overlong(line[:WINDOW]), Overlong(line[-WINDOW:])
+                found += Overlong(line[:WINDOW]), Overlong(line[-WINDOW:], ended=True)
             else:
                 found.append(line.removesuffix(b"\r"))
         if rest:

@@ -39,7 +39,10 @@ class PendingTable:
         """The inner id to ask `server` with."""
         inner = self._next.get(server, self._first_id)
         self._next[server] = inner + 1
-        self._by_server.setdefault(server, {})[inner] = entry
+        entries = self._by_server.get(server)
+        if entries is None:
+            entries = self._by_server[server] = {}
+        entries[inner] = entry
         return inner
 
     def get(self, server: str, raw_id: bytes) -> Pending | None:

@@ -1,6 +1,6 @@
 """Requests on their way to servers, and the one answer that each of them gets."""
 
-from xzpipe.core import jsonrpc, replies
+from xzpipe.core import jsonrpc, rawjson, replies
 from xzpipe.core.effects import Effect, ToClient, ToServer
 from xzpipe.core.events import ToolCalled
 from xzpipe.core.handshake import Phase
@@ -26,31 +26,34 @@ class Relay:
         server: str,
         message: jsonrpc.Message,
         now: float,
+        call: jsonrpc.Call | None = None,
         tool: str = "",
-        renamed: bool = False,
     ) -> list[Effect]:
-        """Pass a request on. `tool`: it is a call, of the tool that `server` knows by this name;
-        `renamed`: the caller knows that tool by another."""
-        method = message.method or ""
-        caller = self._views.clients[client]
+        """Pass a request on. `call` is what a `tools/call` says; `tool`, how `server` itself calls
+        what it names."""
         asked = self._servers.states.get(server)
         if asked is None or asked.phase is Phase.DOWN:
             words = f"MCP server '{server}' is not running"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.NOT_CONNECTED, words))]
+        caller = self._views.clients[client]
         if caller.owed >= MAX_PENDING:
             words = f"{MAX_PENDING} requests are waiting for an answer already"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.SERVER_ERROR, words))]
-        params = bytes(message.params)
-        if renamed:
+        method = message.method or ""
+        params: bytes | rawjson.Raw = message.params
+        if len(params) == 4 and bytes(params) == rawjson.NULL:
+            params = rawjson.ABSENT  # a popular server never answers null params (wire.md §6)
+        if call is not None and call.name != tool:
             params = replies.renamed(params, tool)
+        token = replies.progress_token(params) if call is None or len(call.meta) else b""
         deadline = now + asked.call_timeout
-        entry = Pending(client, bytes(message.id), method, now, deadline, tool)
-        inner = self._pending.add(server, entry)
+        outer = bytes(message.id)
+        inner = self._pending.add(
+            server, Pending(client, outer, method, now, deadline, tool, token)
+        )
         caller.owed += 1
-        if b'"progressToken"' in params:
-            entry.token = replies.progress_token(params)
-            if entry.token:
-                params = replies.with_progress_token(params, b"%d" % inner)
+        if token:
+            params = replies.with_progress_token(params, b"%d" % inner)
         line = jsonrpc.request(inner, method, params)
         effects: list[Effect] = [*self._alarm.by(deadline)]
         if asked.phase is Phase.STARTING:
@@ -97,7 +100,7 @@ class Relay:
             return []
         if entry is None or entry.method == "initialize":  # must not be cancelled (wire.md §6)
             return []
-        params = b'{"requestId":%b,"reason":%b}' % (raw_id, jsonrpc.quote(reason))
+        params = b'{"requestId":%b,"reason":%b}' % (raw_id, rawjson.quote(reason))
         return [ToServer(server, jsonrpc.notification("notifications/cancelled", params))]
 
     def cancel(self, client: str, outer: bytes) -> list[Effect]:
@@ -119,12 +122,12 @@ class Relay:
     def progress(self, server: str, message: jsonrpc.Message) -> list[Effect]:
         """A server tells of progress: pass it to the one who asked, under the token it gave."""
         try:
-            members: dict[str, bytes | jsonrpc.Raw] = dict(jsonrpc.fields(message.params))
-        except jsonrpc.Malformed:
+            members: dict[str, bytes | rawjson.Raw] = dict(rawjson.fields(message.params))
+        except rawjson.NotJson:
             return []
         entry = self._pending.get(server, bytes(members.get("progressToken", b"")))
         if entry is None or entry.client is None or not entry.token:
             return []
         members["progressToken"] = entry.token
-        text = jsonrpc.notification("notifications/progress", jsonrpc.object_of(members))
+        text = jsonrpc.notification("notifications/progress", rawjson.object_of(members))
         return [ToClient(entry.client, text)]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from xzpipe.core.effects import DropServer, Effect, ToServer
 from xzpipe.core.events import ListingFailed, ServerReady, ToolsChanged
 from xzpipe.core.handshake import Ask, Failed, Handshake, Phase, who
-from xzpipe.core.jsonrpc import EMPTY, Message, notification, request
+from xzpipe.core.jsonrpc import Message, notification, request
 from xzpipe.core.pending import FOREVER, Alarm, Pending, PendingTable
+from xzpipe.core.rawjson import EMPTY
 from xzpipe.core.views import Views
 
 LISTING_TIMEOUT = 60.0  # seconds for each page of a list that is read again

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from xzpipe.core import jsonrpc
+from xzpipe.core import rawjson
 
 MAX_PAGES = 200  # of one tools/list; a server that hands out cursors for ever must not keep us
 MAX_LIST_BYTES = 16 * 2**20  # of one server's whole list; what one message may be, all pages may be
@@ -17,7 +17,7 @@ class Tool:
 
     name: str
     raw: bytes
-    members: Mapping[str, jsonrpc.Raw] = field(compare=False)
+    members: Mapping[str, rawjson.Raw] = field(compare=False)
 
 
 class ListingError(ValueError):
@@ -47,18 +47,18 @@ class Listing:
         if self._pages > MAX_PAGES or self._bytes > MAX_LIST_BYTES:
             raise ListingError("its tool list has no end")
         try:
-            page = jsonrpc.fields(result)
-            raws = jsonrpc.items(page["tools"])
-            found = [(bytes(raw), jsonrpc.fields(raw)) for raw in raws]
-        except (KeyError, jsonrpc.Malformed):
+            page = rawjson.fields(result)
+            raws = rawjson.items(page["tools"])
+            found = [(bytes(raw), rawjson.fields(raw)) for raw in raws]
+        except (KeyError, rawjson.NotJson):
             raise ListingError("its answer to tools/list is not a list of tools") from None
         for raw, members in found:
-            name = jsonrpc.text(members.get("name"))
+            name = rawjson.text(members.get("name"))
             if name is None:
                 raise ListingError("a tool in its list has no name")
             self._tools.setdefault(name, Tool(name, raw, members))
-        cursor = bytes(page.get("nextCursor", jsonrpc.NULL))
-        return None if cursor in (jsonrpc.NULL, b'""') else cursor
+        cursor = bytes(page.get("nextCursor", rawjson.NULL))
+        return None if cursor in (rawjson.NULL, b'""') else cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +103,13 @@ class Catalog:
                     name = f"{server}__{name}"
             routes[name] = (server, tool.name)
             listed.append(self._listed(server, tool, name))
-        return Table(routes, jsonrpc.array_of(listed))
+        return Table(routes, rawjson.array_of(listed))
 
     def _listed(self, server: str, tool: Tool, name: str) -> bytes:
         if name == tool.name and not self._label:
             return tool.raw
-        members: dict[str, bytes | jsonrpc.Raw] = dict(tool.members)
-        members["name"] = jsonrpc.quote(name)
+        members: dict[str, bytes | rawjson.Raw] = dict(tool.members)
+        members["name"] = rawjson.quote(name)
         if self._label:
-            members["server_id"] = jsonrpc.quote(server)
-        return jsonrpc.object_of(members)
+            members["server_id"] = rawjson.quote(server)
+        return rawjson.object_of(members)

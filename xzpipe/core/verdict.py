@@ -6,6 +6,8 @@ The codes and their meanings are from wire.md §1 and §3.
 from dataclasses import dataclass
 from enum import Enum
 
+from xzpipe.core.effects import TOOLS_CHANGED
+
 REFUSED = 60.0  # seconds at least after a refusal that only a person can mend
 LONGEST_ASKED = 3600.0  # seconds; a Retry-After beyond it must not silence a bridge for days
 REPLACED = "新连接替换"
@@ -98,7 +100,8 @@ _BY_A_PERSON = {400, 401, 403, 404}
 def judge(failure: Failure) -> Verdict:
     """What the end of a link means."""
     if failure.cause is Cause.OURS:
-        return Verdict(Action.AT_ONCE, failure.reason)
+        again = Action.AT_ONCE if failure.reason == TOOLS_CHANGED else Action.RETRY
+        return Verdict(again, f"closed, since {failure.reason}")
     if failure.cause is Cause.CLOSED:
         return _judge_close(failure)
     if failure.cause is Cause.STATUS:

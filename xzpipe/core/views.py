@@ -4,7 +4,7 @@ changes."""
 from dataclasses import dataclass
 
 from xzpipe.core import jsonrpc
-from xzpipe.core.effects import DropClient, Effect, ToClient
+from xzpipe.core.effects import TOOLS_CHANGED, DropClient, Effect, ToClient
 from xzpipe.core.tools import Catalog, Table, Tool
 
 View = (
@@ -72,7 +72,7 @@ class Views:
                 client.drop_at = min(now + RETRY, client.drop_by)
             else:
                 client.drop_at = client.drop_by = FOREVER
-                effects.append(DropClient(name, "its tool list changed"))
+                effects.append(DropClient(name, TOOLS_CHANGED))
         return effects
 
     def next_due(self) -> float:
