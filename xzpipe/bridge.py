@@ -101,26 +101,28 @@ class Bridge:
     def perform(self, effects: list[Effect]) -> None:
         """Do what the hub wants: the one place where a value becomes IO."""
         for effect in effects:
-            match effect:
-                case ToServer(server, line):
-                    peer = self._servers.get(server)
-                    if peer is not None and not peer.put(line):
-                        self.perform(self.hub.undeliverable(effect, self.now()))
-                case ToClient(client, text):
-                    peer = self._clients.get(client)
-                    if peer is not None and not peer.put(text):
-                        self.perform(self.hub.undeliverable(effect, self.now()))
-                case WakeAt(when):
-                    self._wake_at = min(self._wake_at, when)
-                    self._sooner.set()
-                case DropServer(server, reason):
-                    if server in self._servers:
-                        self._servers[server].drop(reason)
-                case DropClient(client, reason):
-                    if client in self._clients:
-                        self._clients[client].drop(reason)
-                case _:
-                    if isinstance(effect, ServerReady):
-                        self._became_ready.set()
-                        self._became_ready = anyio.Event()
-                    self.emit(effect)
+            if isinstance(effect, ToServer):
+                self._put(self._servers.get(effect.server), effect.line, effect)
+            elif isinstance(effect, ToClient):
+                self._put(self._clients.get(effect.client), effect.text, effect)
+            elif isinstance(effect, WakeAt):
+                self._wake_at = min(self._wake_at, effect.when)
+                self._sooner.set()
+            elif isinstance(effect, DropServer):
+                _drop(self._servers.get(effect.server), effect.reason)
+            elif isinstance(effect, DropClient):
+                _drop(self._clients.get(effect.client), effect.reason)
+            else:
+                if isinstance(effect, ServerReady):
+                    self._became_ready.set()
+                    self._became_ready = anyio.Event()
+                self.emit(effect)
+
+    def _put(self, peer: Peer | None, message: bytes, effect: Effect) -> None:
+        if peer is not None and not peer.put(message):
+            self.perform(self.hub.undeliverable(effect, self.now()))
+
+
+def _drop(peer: Peer | None, reason: str) -> None:
+    if peer is not None:
+        peer.drop(reason)

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from xzpipe.core import jsonrpc
+from xzpipe.core import jsonrpc, rawjson
 from xzpipe.core.handshake import INITIALIZE
 from xzpipe.errors import CallError
 
@@ -25,8 +25,11 @@ class Session:
     `lost` when it ends. Requests raise `CallError`.
     """
 
-    def __init__(self, send: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, send: Callable[[bytes], object], answer_within: float = ANSWER_WITHIN
+    ) -> None:
         self._send = send
+        self._answer_within = answer_within
         self._ids = count(1)
         self._answers: dict[int, jsonrpc.Message] = {}
         self._arrived: dict[int, anyio.Event] = {}
@@ -40,7 +43,7 @@ class Session:
         except ValueError:
             return True  # a notification, or nothing that was asked for
         if message.method is None and number in self._arrived:
-            self._answers[number] = message
+            self._answers.setdefault(number, message)
             self._arrived[number].set()
         return True
 
@@ -62,7 +65,10 @@ class Session:
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
             page = await self.request("tools/list", params)
-            found += page.get("tools", [])
+            tools = page.get("tools")
+            if not isinstance(tools, list) or not all(isinstance(each, dict) for each in tools):
+                raise CallError("the answer to tools/list is not a list of tools")
+            found += tools
             if not page.get("nextCursor"):
                 break
             params = {"cursor": page["nextCursor"]}
@@ -79,7 +85,7 @@ class Session:
         try:
             if not self._lost:
                 self._send(jsonrpc.request(number, method, msgspec.json.encode(params)))
-                with anyio.move_on_after(ANSWER_WITHIN):
+                with anyio.move_on_after(self._answer_within):
                     await arrived.wait()
             answer = self._answers.pop(number, None)
         finally:
@@ -88,14 +94,16 @@ class Session:
             raise CallError(f"no answer to {method}: {self._lost or 'time is up'}")
         if len(answer.error):
             raise CallError(_in_words(answer.error))
-        result: dict[str, Any] = msgspec.json.decode(answer.result)
-        return result
+        try:
+            return msgspec.json.decode(answer.result, type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise CallError(f"the answer to {method} is not a JSON object") from None
 
 
-def _in_words(error: jsonrpc.Raw) -> str:
+def _in_words(error: rawjson.Raw) -> str:
     try:
-        found = jsonrpc.fields(error)
-    except jsonrpc.Malformed:
+        found = rawjson.fields(error)
+    except rawjson.NotJson:
         found = {}
     code = bytes(found.get("code", b"no code")).decode()
-    return f"{jsonrpc.text(found.get('message')) or 'an error'} ({code})"
+    return f"{rawjson.text(found.get('message')) or 'an error'} ({code})"

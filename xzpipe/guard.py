@@ -74,7 +74,10 @@ class Guard:
         """End all servers and their descendants at once."""
         for child in self._children:
             child.signal(KILL)
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()  # nobody is left to watch over
 
     def _tell(self, text: str) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(text.encode())
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is not None and not stdin.is_closing():  # it is closed if the guard was killed
+            stdin.write(text.encode())

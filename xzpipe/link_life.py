@@ -28,10 +28,9 @@ async def keep_link(
 
     def down(failure: Failure, lived: float) -> Ended:
         nonlocal cookie
-        if cookie:  # it was sent back, and once is enough
-            failure = replace(failure, cookie="")
-        cookie = failure.cookie
-        verdict = judge(failure)
+        cookie = "" if cookie else failure.cookie  # once it was sent back, that is enough
+        reason = redact(failure.reason)  # a peer may say our token back to us
+        verdict = judge(replace(failure, reason=reason, cookie=cookie))
 
         def announce(wait: float) -> None:
             bridge.emit(LinkDown(link, verdict.cause, verdict.hint, lived, wait))

@@ -10,15 +10,26 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import msgspec
 
+from xzpipe.config.settings import MIN_SECRET
 from xzpipe.core.endpoint import redact
-from xzpipe.core.events import Event
+from xzpipe.core.events import Event, ToolCalled
+
+MOST_CALLS = 20  # logged in a second; an assistant makes one, and a line costs as much as a call
 
 _logger = logging.getLogger("xzpipe")
+_NUMBERS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_secrets: tuple[str, ...] = ()  # what no text may show, as `setup` was told
 _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
 
@@ -33,7 +44,9 @@ def setup(
     if format == "auto":
         format = "rich" if sys.stderr.isatty() and env.get("TERM") != "dumb" else "plain"
     handler = _rich() if format == "rich" else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(format, env, secrets))
+    global _secrets
+    _secrets = tuple(each for each in secrets if len(each) >= MIN_SECRET)
+    handler.setFormatter(_formatter(format, env, _secrets))
     number = getattr(logging, level.upper())
     _logger.handlers[:] = [handler]
     _logger.setLevel(number)
@@ -41,14 +54,40 @@ def setup(
     # what the library says above DEBUG, our events say in better words
     library = logging.getLogger("xzpipe.websocket")
     library.setLevel(logging.DEBUG if number <= logging.DEBUG else logging.CRITICAL)
-    return log
+    return EventLog()
 
 
-def log(event: Event) -> None:
-    """Log an event."""
-    number = getattr(logging, event.level.upper())
-    if _logger.isEnabledFor(number):
-        _logger.log(number, "%s", event, extra={"event": event})
+class EventLog:
+    """Logs the events it is called with. Of tool calls, no more than a person can read."""
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        """`now` is in seconds."""
+        self._now = now
+        self._second = 0
+        self._calls = 0
+
+    def __call__(self, event: Event) -> None:
+        if type(event) is ToolCalled and not self._has_room():
+            return
+        number = _NUMBERS[event.level]
+        if _logger.isEnabledFor(number):
+            _logger.log(number, "%s", event, extra={"event": event})
+
+    def _has_room(self) -> bool:
+        """Whether one more call of this second is logged; says once when not."""
+        second = int(self._now())
+        if second != self._second:
+            self._second = second
+            self._calls = 0
+        self._calls += 1
+        if self._calls == MOST_CALLS + 1:
+            _logger.info("more than %d calls a second: not each of them is logged", MOST_CALLS)
+        return self._calls <= MOST_CALLS
+
+
+def clean(text: str) -> str:
+    """A text without secrets, for what is shown past the log."""
+    return redact(text, _secrets)
 
 
 def safe(text: str) -> str:
@@ -68,8 +107,10 @@ def _formatter(format: str, env: Mapping[str, str], secrets: tuple[str, ...]) ->
 
 
 class _Plain(logging.Formatter):
+    default_msec_format = None  # whole seconds; a `datefmt` would override rich's own format
+
     def __init__(self, template: str, secrets: tuple[str, ...]) -> None:
-        super().__init__(template, "%Y-%m-%d %H:%M:%S")
+        super().__init__(template)
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:

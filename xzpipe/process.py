@@ -18,6 +18,7 @@ import anyio
 from xzpipe.core.launch import Launch
 from xzpipe.core.lines import LineSplitter, Overlong
 from xzpipe.errors import ServerError
+from xzpipe.outbox import Outbox
 
 POSIX = os.name == "posix"
 KILL = signal.SIGKILL if POSIX else signal.SIGTERM  # the latter is TerminateProcess on Windows
@@ -28,7 +29,6 @@ STOP_LADDER = (  # step, seconds it is given, and how we say that it was enough
     (KILL, 2.0, "by SIGKILL"),
 )
 DRAIN = 1.0  # seconds for the pipes to end after the group: only what left the group can hold them
-OUTBOX_BYTES = 64 * 2**20  # not taken by the child yet: a few of the largest messages
 STDERR_LINE = 64 * 2**10  # bytes; a longer line is cut
 STDERR_KEPT = 20  # lines, for the report of an exit
 
@@ -39,7 +39,7 @@ class Child(asyncio.SubprocessProtocol):
     def __init__(
         self,
         on_line: Callable[[bytes], None],
-        on_overlong: Callable[[bytes], None],
+        on_overlong: Callable[[Overlong], None],
         on_stderr: Callable[[str], None],
         max_line: int,
     ) -> None:
@@ -51,22 +51,27 @@ class Child(asyncio.SubprocessProtocol):
         self._stderr = LineSplitter(STDERR_LINE)
         self._ended = anyio.Event()  # the process has ended
         self._read = anyio.Event()  # and everything that it wrote was read
-        self._unsent: list[bytes] = []
+        self._bug: Exception | None = None
 
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
         self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+        self.write = Outbox(self._stdin, _lines).put
         self.pid = self._transport.get_pid()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self._heard(data)
-            return
+        try:
+            self._said(data) if fd == 1 else self._heard(data)
+        except Exception as bug:  # the loop would only log it; `wait` raises it
+            self._bug = bug
+            self._ended.set()
+
+    def _said(self, data: bytes) -> None:
         for line in self._stdout.feed(data):
             if isinstance(line, Overlong):
-                self._on_overlong(line.part)
+                self._on_overlong(line)
             else:
                 self._on_line(line)
 
@@ -88,24 +93,11 @@ class Child(asyncio.SubprocessProtocol):
 
     # Called by those who run it
 
-    def write(self, line: bytes) -> bool:
-        """Queue one message; False when its outbox is full, because it does not read."""
-        if self._stdin.get_write_buffer_size() + len(line) > OUTBOX_BYTES:
-            return False
-        if not self._unsent:  # what is queued in one turn of the loop leaves in one write
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(line)
-        return True
-
-    def _flush(self) -> None:
-        self._unsent.append(b"")
-        if not self._stdin.is_closing():
-            self._stdin.write(b"\n".join(self._unsent))
-        self._unsent.clear()
-
     async def wait(self) -> str:
         """Wait until it has ended and was read to the end; how it ended, in words."""
         await self._ended.wait()
+        if self._bug is not None:
+            raise self._bug
         with anyio.move_on_after(DRAIN):
             await self._read.wait()
         self._transport.close()
@@ -139,7 +131,7 @@ class Child(asyncio.SubprocessProtocol):
 async def spawn(
     launch: Launch,
     on_line: Callable[[bytes], None],
-    on_overlong: Callable[[bytes], None],
+    on_overlong: Callable[[Overlong], None],
     on_stderr: Callable[[str], None],
     max_line: int,
 ) -> Child:
@@ -167,15 +159,24 @@ async def spawn(
 def resolve(launch: Launch) -> str:
     """The program of a server, found on the PATH that it will have (with PATHEXT on Windows), or in
     its folder. Raises `ServerError`."""
+    if launch.cwd is not None and not os.path.isdir(launch.cwd):  # uvloop would blame the program
+        raise ServerError(f"its folder {launch.cwd} does not exist")
     command = launch.argv[0]
-    here = os.path.join(launch.cwd or os.curdir, command) if os.path.dirname(command) else command
+    is_path = bool(os.path.dirname(command))
+    here = os.path.join(launch.cwd or os.curdir, command) if is_path else command
     program = shutil.which(here, path=launch.env.get("PATH", os.defpath))
+    if program is None and is_path and os.path.isfile(here):
+        raise ServerError(f"'{command}' is not executable", "Give its interpreter as `command`")
     if program is None:
         raise ServerError(
             f"the command '{command}' was not found",
             "Install it, or give its full path as `command`",
         )
     return os.path.abspath(program)
+
+
+def _lines(messages: list[bytes]) -> tuple[bytes]:
+    return (b"\n".join((*messages, b"")),)
 
 
 def describe(code: int | None) -> str:

@@ -21,7 +21,8 @@ from xzpipe.bridge import Bridge, Emit, Peer
 from xzpipe.core.endpoint import query_of
 from xzpipe.core.hub import Hub
 from xzpipe.core.verdict import REPLACED, Cause
-from xzpipe.websocket import CLOSE_TIMEOUT, FRAMES, Socket, logger
+from xzpipe.frames import Accepted
+from xzpipe.websocket import CLOSE_TIMEOUT, Socket, logger
 
 MCP_PATH = "/mcp_endpoint/mcp/"
 CALL_PATH = "/mcp_endpoint/call/"
@@ -44,11 +45,14 @@ class _Agent:
 class LocalEndpoint:
     """An endpoint that is listening; made by `listening`."""
 
-    def __init__(self, tasks: TaskGroup, emit: Emit, max_message_bytes: int) -> None:
+    def __init__(
+        self, tasks: TaskGroup, emit: Emit, max_message_bytes: int, initialize_within: float
+    ) -> None:
         self.port = 0
         self._tasks = tasks
         self._emit = emit
         self._max = max_message_bytes
+        self._initialize_within = initialize_within
         self._agents: dict[str, _Agent] = {}
 
     def url(self, token: str) -> str:
@@ -69,7 +73,7 @@ class LocalEndpoint:
 
     async def serve(self, connection: ServerConnection) -> None:
         """One connection, from its upgrade to its end."""
-        assert connection.request is not None
+        assert connection.request is not None and isinstance(connection, Accepted)
         path, query = query_of(connection.request.path)
         token = query["token"]
         agent = self._agents.get(token) or self._begin(token)
@@ -77,9 +81,10 @@ class LocalEndpoint:
         if path == CALL_PATH:
             await _serve_caller(agent, socket)
         else:
-            await _serve_server(agent, socket, query.get("server_id", ""))
-        if not agent.servers and not agent.callers:
-            self._agents.pop(token, None)
+            server_id = query.get("server_id", "")
+            await _serve_server(agent, socket, server_id, self._initialize_within)
+        if not agent.servers and not agent.callers and self._agents.get(token) is agent:
+            del self._agents[token]
             agent.scope.cancel()
 
     def _begin(self, token: str) -> _Agent:
@@ -108,7 +113,9 @@ async def _serve_caller(agent: _Agent, socket: Socket) -> None:
     await socket.close(1011, failure.reason)
 
 
-async def _serve_server(agent: _Agent, socket: Socket, server_id: str) -> None:
+async def _serve_server(
+    agent: _Agent, socket: Socket, server_id: str, initialize_within: float
+) -> None:
     """Without a `server_id`, each connection is a server of its own; with one, the newest is it."""
     server = server_id or f"server-{next(agent.serials)}"
     bridge = agent.bridge
@@ -121,7 +128,7 @@ async def _serve_server(agent: _Agent, socket: Socket, server_id: str) -> None:
         if agent.servers.get(server) is socket:
             bridge.server_line(server, line)
 
-    bridge.server_started(server, Peer(socket.put, socket.drop), INITIALIZE_WITHIN)
+    bridge.server_started(server, Peer(socket.put, socket.drop), initialize_within)
     try:
         failure = await socket.run(receive)
     finally:
@@ -136,19 +143,23 @@ async def _serve_server(agent: _Agent, socket: Socket, server_id: str) -> None:
 
 @asynccontextmanager
 async def listening(
-    emit: Emit, *, port: int = 0, max_message_bytes: int = 16 * 2**20
+    emit: Emit,
+    *,
+    port: int = 0,
+    max_message_bytes: int = 16 * 2**20,
+    initialize_within: float = INITIALIZE_WITHIN,
 ) -> AsyncIterator[LocalEndpoint]:
     """Listen on 127.0.0.1; port 0 takes a free one. Ends with every connection closed."""
     async with anyio.create_task_group() as tasks:
-        endpoint = LocalEndpoint(tasks, emit, max_message_bytes)
+        endpoint = LocalEndpoint(tasks, emit, max_message_bytes, initialize_within)
         async with serve(
             endpoint.serve,
             "127.0.0.1",
             port,
+            create_connection=Accepted,
             process_request=endpoint.screen,
             compression=None,
             max_size=max_message_bytes,
-            max_queue=FRAMES,
             close_timeout=CLOSE_TIMEOUT,
             logger=logger,
         ) as server:

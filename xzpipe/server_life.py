@@ -12,6 +12,7 @@ from xzpipe.process import Child, spawn
 from xzpipe.retry import Ended, keep
 
 STOPPING = "xzpipe is stopping"
+SOON = 0.3  # seconds; of a process that ends, the end of its stdin may be noticed first
 
 
 async def keep_server(
@@ -64,5 +65,7 @@ async def _serve(bridge: Bridge, launch: Launch, child: Child) -> str:
     peer = Peer(child.write, drop)
     bridge.server_started(launch.name, peer, launch.start_timeout, launch.call_timeout)
     with scope:
-        reason = await child.wait()
+        return await child.wait()
+    with anyio.move_on_after(SOON):
+        reason = f"{reason}; {await child.wait()}"
     return reason

@@ -6,7 +6,6 @@ No error text of the library goes any further: some of it holds the address with
 import logging
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -14,9 +13,7 @@ from time import time
 
 import anyio
 from websockets.asyncio.client import connect
-from websockets.asyncio.connection import Connection
 from websockets.exceptions import (
-    ConnectionClosed,
     InvalidHandshake,
     InvalidProxy,
     InvalidStatus,
@@ -31,17 +28,14 @@ from websockets.uri import parse_uri
 from xzpipe import __version__
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.verdict import Cause, Failure
+from xzpipe.frames import Dialled, Frames
+from xzpipe.outbox import Outbox
 
 OPEN_TIMEOUT = 10.0  # seconds
-PING_INTERVAL = (
-    20.0  # seconds; keeps NAT entries alive, and the official broker answers (wire.md §1)
-)
+PING_INTERVAL = 20.0  # seconds; keeps NAT entries alive; the broker answers it (wire.md §1)
 PING_TIMEOUT = 20.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
-TAKEN_WITHIN = 120.0  # seconds for one message to leave; 16 MiB at 1.1 Mbit/s
-FRAMES = 1024  # received and not looked at; we look at each at once, so one read's worth is here
-OUTBOX_MESSAGES = 4096  # more than the answers to all requests that may be pending
-OUTBOX_BYTES = 64 * 2**20  # a few of the largest messages
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # a proxy would look for it on a machine of its own
 
 LOST = Failure(Cause.CLOSED, 1006)  # without a close frame
 
@@ -69,29 +63,19 @@ class Dialling:
     def proxy_for(self, endpoint: Endpoint) -> str | None:
         """The proxy that a link to this endpoint goes through."""
         if self.proxy == "env":
-            return get_proxy(parse_uri(endpoint.url))
+            uri = parse_uri(endpoint.url)
+            return None if uri.host in LOOPBACK else get_proxy(uri)
         return None if self.proxy == "none" else self.proxy
 
 
 class Socket:
-    """An open connection. `put` queues a message, `run` serves it until it ends."""
+    """An open connection: `put` queues a message, `run` serves it until it ends."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Frames) -> None:
+        self.put = Outbox(connection.transport, connection.pack).put
         self._connection = connection
-        self._queue: deque[bytes] = deque()
-        self._bytes = 0
-        self._arrived = anyio.Event()
         self._scope = anyio.CancelScope()
         self._dropped: Failure | None = None
-
-    def put(self, text: bytes) -> bool:
-        """Queue a message; False when the outbox is full, because the peer does not take them."""
-        if len(self._queue) >= OUTBOX_MESSAGES or self._bytes + len(text) > OUTBOX_BYTES:
-            return False
-        self._queue.append(text)
-        self._bytes += len(text)
-        self._arrived.set()
-        return True
 
     def drop(self, reason: str) -> None:
         """Make `run` return, with a failure of our own doing."""
@@ -99,19 +83,13 @@ class Socket:
         self._scope.cancel()
 
     async def run(self, receive: Callable[[bytes], object]) -> Failure:
-        """Hand every frame to `receive` and send what is queued, until the connection ends."""
-        failure = LOST
-        try:
-            with self._scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._send)
-                    while True:
-                        receive(await self._connection.recv(decode=False))
-        except* ConnectionClosed as closed:
-            failure = _closed(closed)
-        except* TimeoutError:
-            failure = Failure(Cause.TIMEOUT, reason="a message was not taken")
-        return self._dropped or failure
+        """Hand every message to `receive` until the connection ends; how it ended."""
+        with self._scope:
+            self._connection.hand_to(receive)
+            await self._connection.wait_closed()
+        if self._connection.bug is not None:
+            raise self._connection.bug
+        return self._dropped or self._ending()
 
     async def close(self, code: int = 1001, reason: str = "") -> None:
         """Close it, whatever its state; bounded, and not cut short by cancellation."""
@@ -119,41 +97,37 @@ class Socket:
             await self._connection.close(code, reason)
         self._connection.transport.abort()
 
-    async def _send(self) -> None:
-        while True:
-            while self._queue:
-                text = self._queue.popleft()
-                with anyio.fail_after(TAKEN_WITHIN):
-                    await self._connection.send(text, text=True)
-                self._bytes -= len(text)
-            self._arrived = anyio.Event()
-            await self._arrived.wait()
+    def _ending(self) -> Failure:
+        frame = self._connection.protocol.close_rcvd or self._connection.protocol.close_sent
+        return Failure(Cause.CLOSED, frame.code, frame.reason) if frame else LOST
 
 
 async def dial(endpoint: Endpoint, dialling: Dialling, cookie: str = "") -> Socket:
     """Open a connection. Raises `DialFailed`."""
+    proxy = None
     try:
-        return Socket(
-            await connect(
-                endpoint.url,
-                additional_headers={"Cookie": cookie} if cookie else None,
-                user_agent_header=f"xzpipe/{__version__}",
-                proxy=dialling.proxy_for(endpoint),
-                compression=None,  # 0.3 MB a link, and CPU, for messages of a few hundred bytes
-                open_timeout=dialling.open_timeout,
-                ping_interval=dialling.ping_interval,
-                ping_timeout=dialling.ping_timeout,
-                close_timeout=CLOSE_TIMEOUT,
-                max_size=dialling.max_message_bytes,
-                max_queue=FRAMES,
-                logger=logger,
-            )
+        proxy = dialling.proxy_for(endpoint)
+        connection = await connect(
+            endpoint.url,
+            create_connection=Dialled,
+            additional_headers={"Cookie": cookie} if cookie else None,
+            user_agent_header=f"xzpipe/{__version__}",
+            proxy=proxy,
+            compression=None,  # 0.3 MB a link, and CPU, for messages of a few hundred bytes
+            open_timeout=dialling.open_timeout,
+            ping_interval=dialling.ping_interval,
+            ping_timeout=dialling.ping_timeout,
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=dialling.max_message_bytes,
+            logger=logger,
         )
     except (OSError, WebSocketException, ImportError, ValueError, EOFError) as error:
-        raise DialFailed(_failed(error)) from None
+        raise DialFailed(_failed(error, proxied=proxy is not None)) from None
+    assert isinstance(connection, Dialled)
+    return Socket(connection)
 
 
-def _failed(error: Exception) -> Failure:
+def _failed(error: Exception, proxied: bool) -> Failure:
     match error:
         case InvalidStatus():
             return _refused(error.response)
@@ -163,6 +137,8 @@ def _failed(error: Exception) -> Failure:
             return Failure(
                 Cause.PROXY, reason="a SOCKS proxy needs the package python-socks[asyncio]"
             )
+        case socket.gaierror() | ConnectionRefusedError() | ValueError() if proxied:
+            return Failure(Cause.PROXY, reason="it cannot be reached")
         case InvalidHandshake():
             return Failure(Cause.NETWORK, reason="no WebSocket server is there")
         case InvalidURI() | ValueError():
@@ -178,7 +154,8 @@ def _failed(error: Exception) -> Failure:
         case ConnectionRefusedError():
             return Failure(Cause.REFUSED)
         case OSError():
-            return Failure(Cause.NETWORK, reason=error.strerror or "")
+            untold = "cut off, or none of the host's addresses answers"
+            return Failure(Cause.NETWORK, reason=error.strerror or untold)
     return Failure(Cause.NETWORK)
 
 
@@ -202,11 +179,3 @@ def _seconds(retry_after: str) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _closed(group: BaseExceptionGroup[ConnectionClosed]) -> Failure:
-    first = group.exceptions[0]
-    if isinstance(first, BaseExceptionGroup):
-        return _closed(first)
-    frame = first.rcvd or first.sent
-    return Failure(Cause.CLOSED, frame.code, frame.reason) if frame else LOST

@@ -174,8 +174,9 @@ def arguments_of(words: tuple[str, ...], schema: dict[str, Any]) -> dict[str, An
             raise UsageError(
                 f"expected key=value, got '{key}'", "Or one JSON object, or - for stdin"
             )
-    properties = schema.get("properties") or {}
-    return {key: _value(text, properties.get(key)) for key, _, text in pairs}
+    properties = schema.get("properties")
+    known = properties if isinstance(properties, dict) else {}
+    return {key: _value(text, known.get(key)) for key, _, text in pairs}
 
 
 def _value(text: str, schema: Any) -> Any:

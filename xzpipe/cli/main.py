@@ -37,10 +37,10 @@ def entry() -> None:
     sys.exit(execute(sys.argv[1:]))
 
 
-def execute(args: Sequence[str]) -> int:
+def execute(args: Sequence[str], command: click.Command = cli) -> int:
     """Run a command line; its exit code. Never raises."""
     try:
-        code = cli.main(list(args), prog_name="xzpipe", standalone_mode=False)
+        code = command.main(list(args), prog_name="xzpipe", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except BaseException as error:
         return _report(_root(error))
@@ -78,12 +78,12 @@ def _report_bug(error: BaseException) -> int:
     import platform
     import traceback
 
-    from xzpipe.core.endpoint import redact
+    from xzpipe import logs
 
     trace = "".join(traceback.format_exception(error))
     system = f"xzpipe {__version__}, Python {platform.python_version()}, {platform.platform()}"
     _say("bug", "this should not have happened; please report it with these lines")
-    click.echo(f"\n{system}\n{redact(trace)}", err=True)
+    click.echo(f"\n{system}\n{logs.clean(trace)}", err=True)
     return BUG
 
 

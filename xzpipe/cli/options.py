@@ -40,16 +40,17 @@ class Logging:
 
     level: str | None
     format: str | None
+    default: str = "info"
 
     def no_chattier_than(self, level: str) -> "Logging":
         """The same, with another default than info."""
-        return replace(self, level=self.level or level)
+        return replace(self, default=level)
 
     def setup(self, env: Mapping[str, str], secrets: tuple[str, ...]) -> Callable[[Any], None]:
         """Start logging, as options or environment say; what events are to be handed to."""
         from xzpipe import logs
 
-        level = self.level or _one_of(LEVELS, "XZPIPE_LOG_LEVEL", env, "info")
+        level = self.level or _one_of(LEVELS, "XZPIPE_LOG_LEVEL", env, self.default)
         form = self.format or _one_of(FORMATS, "XZPIPE_LOG_FORMAT", env, "auto")
         return logs.setup(level, form, env, secrets)
 

@@ -55,27 +55,28 @@ def tools(found: list[dict[str, Any]]) -> None:
     table = _table("tool", *(["server"] if labelled else []), "arguments", "description")
     for tool in found:
         schema = tool.get("inputSchema")
-        arguments = schema.get("properties") if isinstance(schema, dict) else None
+        properties = schema.get("properties") if isinstance(schema, dict) else None
+        arguments = ", ".join(properties if isinstance(properties, dict) else ())
         described = str(tool.get("description") or "").strip().split("\n")[0]
         server = [str(tool.get("server_id", ""))] if labelled else []
-        table.add_row(
-            *_cells(str(tool.get("name")), *server, ", ".join(arguments or ()), described)
-        )
+        table.add_row(*_cells(str(tool.get("name")), *server, arguments, described))
     _console().print(table)
 
 
 def result(found: dict[str, Any]) -> None:
     """What a tool answered: its texts as they are; of other content, what it is."""
     failed = bool(found.get("isError"))
-    for content in found.get("content") or []:
+    at_terminal = (sys.stderr if failed else sys.stdout).isatty()
+    contents = found.get("content")
+    for content in contents if isinstance(contents, list) else ():
         if isinstance(content, dict) and content.get("type") == "text":
             text = str(content.get("text"))
         else:
             kind = content.get("type") if isinstance(content, dict) else "?"
             text = f"[{kind} content: see --json]"
-        if sys.stdout.isatty():
+        if at_terminal:
             text = "\n".join(map(safe, text.split("\n")))
-        click.echo(text, err=failed)
+        click.echo(text, err=failed, color=True)  # else click takes out what looks like a colour
 
 
 def _table(*columns: str) -> Table:

@@ -11,7 +11,7 @@ from xzpipe.config.model import Own
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.errors import UsageError
 
-MIN_SECRET = 6  # characters; a shorter token would hide variables that hold it by chance
+MIN_SECRET = 6  # characters; a shorter token is in variables and in log lines by chance
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,43 @@
+"""What waits to be written to one peer.
+
+It is bounded, so that a peer which does not read costs no memory; and what is queued in one turn of
+the event loop leaves in one write, since system calls are dear.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+OUTBOX_BYTES = 64 * 2**20  # queued here or in the transport: a few of the largest messages
+OUTBOX_MESSAGES = 4096  # of one turn: more than the answers to all requests that may be pending
+
+
+class Outbox:
+    """The way out to a transport. `pack` makes what is written of the messages of one turn."""
+
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        pack: Callable[[list[bytes]], Iterable[bytes]],
+    ) -> None:
+        self._transport = transport
+        self._pack = pack
+        self._soon = asyncio.get_running_loop().call_soon
+        self._messages: list[bytes] = []
+        self._bytes = 0
+
+    def put(self, message: bytes) -> bool:
+        """Queue a message; False when there is no room, or nobody to read it."""
+        if self._bytes + len(message) > OUTBOX_BYTES - self._transport.get_write_buffer_size():
+            return False
+        if len(self._messages) >= OUTBOX_MESSAGES or self._transport.is_closing():
+            return False
+        if not self._messages:
+            self._soon(self._flush)
+        self._messages.append(message)
+        self._bytes += len(message)
+        return True
+
+    def _flush(self) -> None:
+        messages, self._messages, self._bytes = self._messages, [], 0
+        if not self._transport.is_closing():
+            self._transport.writelines(self._pack(messages))
