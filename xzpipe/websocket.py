@@ -21,6 +21,7 @@ from websockets.exceptions import (
     ProxyError,
     WebSocketException,
 )
+from websockets.frames import Frame
 from websockets.http11 import Response
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
@@ -40,6 +41,8 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # a proxy would look for it on a m
 LOST = Failure(Cause.CLOSED, 1006)  # without a close frame
 
 logger = logging.getLogger("xzpipe.websocket")
+# what is said in calls stays between the two who say it
+logger.addFilter(lambda record: not any(isinstance(arg, Frame) for arg in record.args or ()))
 
 
 class DialFailed(Exception):

@@ -184,6 +184,14 @@ def test_a_config_is_found_in_the_working_directory_json_first(tmp_path):
         assert find(None, {"MCP_CONFIG": ""}, tmp_path) == tmp_path / name
 
 
+def test_a_variable_that_is_set_but_empty_hides_nothing(tmp_path):
+    (tmp_path / ".env").write_text("MCP_ENDPOINT=wss://h/mcp/?token=fromdotenv\n")
+    assert environment({"MCP_ENDPOINT": "", "OTHER": ""}, tmp_path) == {
+        "MCP_ENDPOINT": "wss://h/mcp/?token=fromdotenv",
+        "OTHER": "",
+    }
+
+
 def test_the_command_line_names_the_file_before_the_environment(tmp_path):
     for name in ("a", "b", "c", "mcp_config.json"):
         (tmp_path / name).touch()

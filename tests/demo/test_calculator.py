@@ -136,4 +136,4 @@ async def test_it_answers_no_notification_and_no_response_and_leaves_at_the_end_
 def test_the_bundled_config_names_it():
     config = json.loads((ROOT / "xzpipe/demo/mcp_config.json").read_text())
     command = config["mcpServers"]["calculator"]
-    assert [command["command"], *command["args"]] == ["python", *CALCULATOR[1:]]
+    assert [command["command"], *command["args"]] == ["${PYTHON:-python}", *CALCULATOR[1:]]

@@ -45,11 +45,14 @@ class Config:
 
 
 def environment(env: Mapping[str, str], *folders: Path) -> dict[str, str]:
-    """`env`, and under it the folders' `.env` files, an earlier folder's above a later one's."""
+    """`env`, and under it the folders' `.env` files, an earlier folder's above a later one's.
+
+    A variable that is set but empty hides nothing: compose files pass on unset ones that way.
+    """
     merged: dict[str, str] = {}
     for folder in reversed(folders):
         merged |= read_dotenv(folder / ".env")
-    return merged | dict(env)
+    return merged | {name: value for name, value in env.items() if value or name not in merged}
 
 
 def find(config: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
