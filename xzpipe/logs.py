@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from xzpipe.background import BackgroundStream
 from xzpipe.config.settings import MIN_SECRET
 from xzpipe.core.endpoint import redact
 from xzpipe.core.events import Event, ToolCalled
@@ -43,7 +44,8 @@ def setup(
     """
     if format == "auto":
         format = "rich" if sys.stderr.isatty() and env.get("TERM") != "dumb" else "plain"
-    handler = _rich() if format == "rich" else logging.StreamHandler(sys.stderr)
+    stream = _stream()
+    handler = _rich(stream) if format == "rich" else logging.StreamHandler(stream)
     global _secrets
     _secrets = tuple(each for each in secrets if len(each) >= MIN_SECRET)
     handler.setFormatter(_formatter(format, env, _secrets))
@@ -141,12 +143,19 @@ class _Json(logging.Formatter):
         return [self._clean(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _rich() -> logging.Handler:
+def _stream() -> Any:
+    try:
+        return BackgroundStream(sys.stderr.fileno())
+    except (OSError, ValueError):  # it is a file in memory, or closed
+        return sys.stderr
+
+
+def _rich(stream: Any) -> logging.Handler:
     from rich.console import Console
     from rich.logging import RichHandler
 
     return RichHandler(
-        console=Console(stderr=True),
+        console=Console(file=stream),
         show_path=False,
         markup=False,
         omit_repeated_times=False,

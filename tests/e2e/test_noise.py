@@ -1,14 +1,20 @@
 """Servers that write what they should not: none of it reaches the endpoint, nothing stalls."""
 
+import asyncio
 import base64
+import contextlib
 import json
+import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
+import anyio
 import pytest
 
-from tests.e2e.running import Xzpipe, linked
-from tests.servers import JUNK
+from tests.e2e.running import Xzpipe, bare_environment, linked
+from tests.endpoints import broker
+from tests.servers import JUNK, stub
 from tests.servers.session import text
 
 pytestmark = pytest.mark.anyio
@@ -84,3 +90,28 @@ async def test_a_flood_on_stderr_stalls_nothing_and_stays_nowhere(
 async def test_a_server_that_complains_before_it_is_asked_is_linked(tmp_path: Path) -> None:
     async with linked(tmp_path, "--stderr-bytes", MB) as (_, _, peer):
         assert text(await peer.call("echo", {"text": "hello"})) == "hello"
+
+
+async def test_a_log_that_nobody_reads_stalls_nothing(tmp_path: Path) -> None:
+    """Ctrl-S at a terminal, a log driver that blocks: calls go on, and so do the pings."""
+    async with broker() as endpoint:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "xzpipe", "run", "-v", "--log-format", "plain", "--", *stub()),
+            env=bare_environment() | {"MCP_ENDPOINT": endpoint.url},
+            cwd=tmp_path,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            limit=1024,  # no more than this is read, and the pipe fills up
+        )
+        try:
+            peer = await endpoint.accept()
+            await peer.handshake()
+            for _ in range(20):
+                assert text(await peer.call("stderr", {"bytes": 100_000})) == "written"
+            process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(20):
+                assert await process.wait() == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
