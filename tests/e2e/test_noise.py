@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections import Counter
@@ -93,16 +94,15 @@ async def test_a_server_that_complains_before_it_is_asked_is_linked(tmp_path: Pa
 
 
 async def test_a_log_that_nobody_reads_stalls_nothing(tmp_path: Path) -> None:
-    """Ctrl-S at a terminal, a log driver that blocks: calls go on, and so do the pings."""
+    """Ctrl-S at a terminal, a log driver that blocks: calls go on, and stopping does too."""
+    reading, writing = os.pipe()
     async with broker() as endpoint:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "xzpipe", "run", "-v", "--log-format", "plain", "--", *stub()),
+            *(sys.executable, "-m", "xzpipe", "run", "-v", "--", *stub()),
             env=bare_environment() | {"MCP_ENDPOINT": endpoint.url},
             cwd=tmp_path,
             stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            limit=1024,  # no more than this is read, and the pipe fills up
+            stderr=writing,
         )
         try:
             peer = await endpoint.accept()
@@ -115,3 +115,5 @@ async def test_a_log_that_nobody_reads_stalls_nothing(tmp_path: Path) -> None:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            os.close(reading)
+            os.close(writing)
