@@ -126,10 +126,20 @@ def test_a_removed_server_is_written_to_no_more():
     before = len(server.got)
     bridge.server_removed("calc")
     bridge.client_text("link", CALL)
+    bridge.perform([ToServer("calc", b"{}"), DropServer("calc", "x")])
+    assert server.dropped == []
     answers = [json.loads(each) for each in client.got]
     assert [each["id"] for each in answers if "id" in each] == ["c", "c"]
     assert all("error" in each for each in answers if "id" in each)
     assert len(server.got) == before
+
+
+def test_the_calls_of_a_client_that_left_are_taken_back():
+    bridge, server, client, _ = bridged()
+    bridge.client_text("link", CALL)
+    bridge.client_left("link")
+    assert server.methods[-2:] == ["tools/call", "notifications/cancelled"]
+    assert client.got == []
 
 
 def test_a_server_that_takes_nothing_costs_its_caller_an_error():

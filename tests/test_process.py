@@ -18,8 +18,7 @@ from tests.servers import alive, ended, stub
 from tests.servers.session import WAIT, Bell, value
 from tests.servers.session import text as said
 from xzpipe.core.launch import Launch
-from xzpipe.core.lines import Overlong
-from xzpipe.core.lines import WINDOW
+from xzpipe.core.lines import WINDOW, Overlong
 from xzpipe.errors import ServerError
 from xzpipe.outbox import OUTBOX_BYTES
 from xzpipe.process import (
@@ -348,6 +347,19 @@ async def test_a_child_that_has_ended_can_be_stopped_and_signalled():
         child.signal(signal.SIGTERM)
         await child.stop()
         assert await child.wait() == "it exited with code 0"
+
+
+@pytest.mark.parametrize("output", [1, 2])
+async def test_a_bug_in_who_is_told_comes_out_where_the_child_is_waited_for(output):
+    def fail(_: object) -> None:
+        raise LookupError("a bug")
+
+    argv = python(f"import os, time; os.write({output}, b'x\\n'); time.sleep(60)")
+    child = await spawn(launch(*argv), fail, fail, fail, MIB)
+    with pytest.raises(LookupError, match="a bug"), anyio.fail_after(WAIT):
+        await child.wait()
+    assert not alive(child.pid)
+    await child.stop()
 
 
 # How it starts

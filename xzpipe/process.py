@@ -66,7 +66,7 @@ class Child(asyncio.SubprocessProtocol):
             self._said(data) if fd == 1 else self._heard(data)
         except Exception as bug:  # the loop would only log it; `wait` raises it
             self._bug = bug
-            self._ended.set()
+            self.signal(KILL)
 
     def _said(self, data: bytes) -> None:
         for line in self._stdout.feed(data):
@@ -80,7 +80,7 @@ class Child(asyncio.SubprocessProtocol):
         self._ended.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._heard(b"\n")
+        self.pipe_data_received(2, b"\n")
         self._read.set()
 
     def _heard(self, data: bytes) -> None:
@@ -94,10 +94,15 @@ class Child(asyncio.SubprocessProtocol):
     # Called by those who run it
 
     async def wait(self) -> str:
-        """Wait until it has ended and was read to the end; how it ended, in words."""
-        await self._ended.wait()
+        """Wait until it has ended and was read to the end; how it ended, in words. Raises what a
+        callback raised."""
+        how = await self._end()
         if self._bug is not None:
             raise self._bug
+        return how
+
+    async def _end(self) -> str:
+        await self._ended.wait()
         with anyio.move_on_after(DRAIN):
             await self._read.wait()
         self._transport.close()
@@ -113,7 +118,7 @@ class Child(asyncio.SubprocessProtocol):
                 else:
                     self.signal(number)
                 with anyio.move_on_after(grace):
-                    await self.wait()
+                    await self._end()
                     return how
         return "not at all, though it was killed"
 

@@ -91,6 +91,13 @@ class Xzpipe:
             raise AssertionError(f"no {event} number {nth} in:\n{self.log}") from None
         return found[nth - 1]
 
+    async def all(self, event: str, count: int, /, **fields: object) -> list[dict[str, Any]]:
+        """Wait for so many events of this name with these values; all there are by then.
+
+        The log may lag behind what it tells of, since a thread of its own writes it."""
+        await self.event(event, count, **fields)
+        return self.found(event, **fields)
+
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal it and wait for its exit; its code."""
         self.process.send_signal(number)

@@ -94,7 +94,7 @@ async def test_only_the_servers_that_are_named_are_started(tmp_path: Path) -> No
             await peer.handshake()
             names.add(peer.initialized["serverInfo"]["name"])
         assert names == {"one", "three"}
-        started = {each["server"] for each in xzpipe.found("ServerStarting")}
+        started = {each["server"] for each in await xzpipe.all("ServerStarting", 2)}
         assert started == {"one", "three"}
 
 
@@ -105,7 +105,7 @@ async def test_a_command_is_run_without_the_servers_of_the_config(tmp_path: Path
         peer = await endpoint.accept()
         await peer.handshake()
         assert text(await peer.call("whoami")) == "of the command line"
-        assert [each["server"] for each in xzpipe.found("ServerStarting")] == ["stub"]
+        assert [each["server"] for each in await xzpipe.all("ServerStarting", 1)] == ["stub"]
         assert not (tmp_path / "diary").exists()
 
 

@@ -54,7 +54,7 @@ async def test_servers_that_cannot_be_used_neither_delay_nor_disturb_one_that_ca
         for name in ("missing", "exits", "refuses", "mute"):
             await xzpipe.event("ServerDown", 3, server=name)
         assert not xzpipe.found("LinkDown")
-        assert {each["link"] for each in xzpipe.found("LinkUp")} == peers.keys()
+        assert {each["link"] for each in await xzpipe.all("LinkUp", 3)} == peers.keys()
         assert len(endpoint.attempts) == 3
 
 
@@ -69,7 +69,7 @@ async def test_each_server_has_a_link_of_its_own_and_calls_go_nowhere_else(
         for name, peer in peers.items():
             assert text(await peer.answer(ids[name])) == name
         pids = {value(await peer.call("pids"))["pid"] for peer in peers.values()}
-        assert pids == {each["pid"] for each in xzpipe.found("ServerStarting")}
+        assert pids == {each["pid"] for each in await xzpipe.all("ServerStarting", 3)}
 
 
 async def test_a_death_is_told_to_the_callers_of_that_server_and_to_no_other(

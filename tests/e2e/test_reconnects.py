@@ -77,7 +77,7 @@ async def test_thirty_reconnects_leave_the_server_alone_and_nothing_behind(
         assert after[:2] == before[:2]
         assert after[2] - before[2] < 8 * MIB  # each connection had 2 MiB on their way
         assert not xzpipe.found("ServerDown")
-        waits = [each["retry_in"] for each in xzpipe.found("LinkDown")]
+        waits = [each["retry_in"] for each in await xzpipe.all("LinkDown", 40)]
         assert len(waits) == 40 and max(waits) <= 0.01
 
 

@@ -222,7 +222,7 @@ async def test_a_good_life_ends_the_waits_of_the_failed_ones_before_it(tmp_path:
     servers = {"stub": entry("--diary", tmp_path / "diary", "--fail-first", 3)}
     async with broker() as endpoint, running(tmp_path, servers, endpoint.url, *quick) as xzpipe:
         peer = await endpoint.accept()
-        downs = xzpipe.found("ServerDown")
+        downs = await xzpipe.all("ServerDown", 3)
         assert len(downs) == 3
         assert doubling([each["retry_in"] for each in downs], 0.05, 10)
         await peer.handshake()

@@ -37,9 +37,9 @@ async def test_the_link_is_made_anew_once_for_several_changes(tmp_path: Path) ->
         assert set(added) <= (await again.handshake()).keys()
         assert text(await again.call(added[0])) == f"stub:{added[0]}"
         assert value(await again.call("pids"))["pid"] == server
-        assert len(xzpipe.found("ToolsChanged")) == 3
+        assert len(await xzpipe.all("ToolsChanged", 3)) == 3
         down = await xzpipe.event("LinkDown")
-        assert (down["cause"], down["retry_in"]) == ("its tool list changed", 0.0)
+        assert (down["cause"], down["retry_in"]) == ("closed, since its tool list changed", 0.0)
         assert len(endpoint.attempts) == 2
 
 
@@ -64,7 +64,7 @@ async def test_a_change_concerns_only_the_link_of_its_server(tmp_path: Path) -> 
         assert again.tools.keys() - two.tools.keys() == {"added_0"}
         assert text(await two.call("whoami")) == "two"
         assert two.inbox == []
-        assert [each["link"] for each in xzpipe.found("LinkDown")] == ["one"]
+        assert [each["link"] for each in await xzpipe.all("LinkDown", 1)] == ["one"]
         assert len(endpoint.attempts) == 3
         assert await xzpipe.stop() == 0
 

@@ -1,0 +1,284 @@
+"""Everything put together: signals and exit codes, the servers and links of a config, callers."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.endpoints import TOKEN, broker
+from tests.servers import alive, ended, entry, stub
+from tests.servers.session import WAIT, Bell
+from xzpipe import app
+from xzpipe.config.load import Config, load
+from xzpipe.core.endpoint import Endpoint
+from xzpipe.core.events import Event, LinkUp, ServerDown, ServerReady, ServerStarting, ServerStopped
+from xzpipe.errors import CallError, UsageError
+from xzpipe.guard import Guard
+from xzpipe.serve import listening
+
+ENV = {"PATH": os.environ["PATH"]}
+DIRECT = {"proxy": "none", "backoff": {"initial": 0.01, "maximum": 0.05}}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def config(folder: Path, servers: Mapping[str, Any], **settings: Any) -> Config:
+    path = folder / "mcp_config.json"
+    path.write_text(json.dumps({"mcpServers": servers, "xzpipe": {**DIRECT, **settings}}))
+    return load(path, ENV, folder)
+
+
+class Heard:
+    """Every event; `of` those of a kind, `event` to wait for one."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._bell = Bell()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._bell.ring()
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [each for each in self.events if isinstance(each, kind)]
+
+    async def event(self, kind: type[Event], nth: int = 1) -> Any:
+        await self._bell.until(lambda: len(self.of(kind)) >= nth)
+        return self.of(kind)[nth - 1]
+
+
+# Signals
+
+
+def test_the_exit_code_is_the_bodys():
+    async def body(_: Guard) -> int:
+        return 7
+
+    assert app.main(body) == 7
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_with_its_exit_code(number, code):
+    async def body(_: Guard) -> int:
+        os.kill(os.getpid(), number)
+        await anyio.sleep_forever()
+        return 7
+
+    assert app.main(body) == code
+
+
+def test_a_body_is_let_finish_what_it_shields():
+    finished = False
+
+    async def body(_: Guard) -> int:
+        nonlocal finished
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()
+                finished = True
+        return 7
+
+    assert app.main(body) == 0
+    assert finished
+
+
+def test_an_error_of_the_body_comes_through_whatever_group_it_is_in():
+    async def body(_: Guard) -> int:
+        raise CallError("it failed")
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        app.main(body)
+    assert raised.group_contains(CallError, match="it failed")
+
+
+TWICE = """
+import json, os, signal, sys
+import anyio
+from xzpipe import app
+from xzpipe.core.launch import Launch
+from xzpipe.process import spawn
+
+async def body(guard):
+    heard = anyio.Event()
+    launch = Launch("s", tuple(json.loads(sys.argv[1])), {})
+    child = await spawn(launch, lambda _: heard.set(), lambda _: None, lambda _: None, 2**20)
+    guard.watch(child)
+    child.write(b'{"id":1,"method":"ping"}')
+    await heard.wait()
+    print(child.pid, flush=True)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+sys.exit(app.main(body))
+"""
+
+
+def test_a_second_signal_kills_the_servers_at_once():
+    argv = json.dumps(stub("--ignore-eof", "--ignore-sigterm"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWICE, argv], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        pid = int(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT) == 130
+    anyio.run(ended, pid)
+
+
+# Servers and links of a config
+
+
+@pytest.mark.anyio
+async def test_servers_are_kept_alive_until_the_block_ends(tmp_path):
+    heard = Heard()
+    servers = {"one": entry(), "two": entry()}
+    async with app.serving(Guard(), config(tmp_path, servers), heard) as (bridge, _):
+        await heard.event(ServerReady, 2)
+        assert bridge.hub.ready(frozenset({"one"}))
+        assert bridge.hub.ready(frozenset({"two"}))
+        pids = [each.pid for each in heard.of(ServerStarting)]
+    assert not any(map(alive, pids))
+    assert {each.server for each in heard.of(ServerStopped)} == {"one", "two"}
+
+
+@pytest.mark.anyio
+async def test_each_server_has_a_link_of_its_own(tmp_path):
+    heard = Heard()
+    servers = {"one": entry("--only", "echo"), "two": entry("--only", "whoami")}
+    async with broker() as endpoint, anyio.create_task_group() as tasks:
+        address = Endpoint(endpoint.url)
+        tasks.start_soon(app.run, Guard(), config(tmp_path, servers), address, heard)
+        peers = [await endpoint.accept(), await endpoint.accept()]
+        offers = sorted([list(await peer.handshake()) for peer in peers])
+        assert offers == [["echo"], ["whoami"]]
+        assert {peer.path for peer in peers} == {f"/mcp/?token={TOKEN}"}
+        tasks.cancel_scope.cancel()
+    assert {each.link for each in heard.of(LinkUp)} == {"one", "two"}
+
+
+@pytest.mark.anyio
+async def test_a_server_that_never_starts_costs_the_others_nothing(tmp_path):
+    heard = Heard()
+    servers = {"bad": entry("--exit-at-start", 1), "good": entry("--only", "echo")}
+    async with broker() as endpoint, anyio.create_task_group() as tasks:
+        address = Endpoint(endpoint.url)
+        tasks.start_soon(app.run, Guard(), config(tmp_path, servers), address, heard)
+        assert list(await (await endpoint.accept()).handshake()) == ["echo"]
+        await heard.event(ServerDown, 2)
+        assert len(endpoint.attempts) == 1
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_local_endpoint_offers_all_servers_under_their_names(tmp_path):
+    heard = Heard()
+    servers = {"one": entry("--only", "echo"), "two": entry("--only", "whoami", "--name", "2nd")}
+    announced: list[Endpoint] = []
+    async with anyio.create_task_group() as tasks:
+        run_local = app.run_local
+        tasks.start_soon(
+            run_local, Guard(), config(tmp_path, servers), heard, announced.append, heard
+        )
+        await heard.event(ServerReady, 4)  # each is ready in the bridge, and then in the endpoint
+        [address] = announced
+        async with app.calling_endpoint(address) as session:
+            tools = {tool["name"]: tool["server_id"] for tool in await session.tools()}
+            assert tools == {"echo": "one", "whoami": "two"}
+            answer = await session.call("whoami", {})
+            assert answer["content"][0]["text"] == "2nd"
+        tasks.cancel_scope.cancel()
+
+
+# Calling
+
+
+@pytest.mark.anyio
+async def test_a_session_with_a_config_begins_when_every_server_is_ready_or_has_failed(tmp_path):
+    servers = {
+        "slow": entry("--start-delay", 0.2, "--only", "echo"),
+        "bad": entry("--exit-at-start", 1),
+    }
+    heard = Heard()
+    async with app.calling_servers(Guard(), config(tmp_path, servers), heard) as session:
+        assert [tool["name"] for tool in await session.tools()] == ["echo"]
+        assert (await session.call("echo", {"text": "x"}))["content"][0]["text"] == "x"
+        with pytest.raises(CallError, match=r"unknown tool: nope \(-32602\)"):
+            await session.call("nope", {})
+    assert len(heard.of(ServerReady)) == 1
+    assert not any(alive(each.pid) for each in heard.of(ServerStarting))
+
+
+@pytest.mark.anyio
+async def test_a_server_that_dies_in_a_call_is_a_call_error(tmp_path):
+    async with app.calling_servers(
+        Guard(), config(tmp_path, {"one": entry()}), lambda _: None
+    ) as session:
+        with pytest.raises(CallError, match="it exited with code 3"):
+            await session.call("die", {"code": 3})
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_cannot_be_called_is_a_call_error_without_its_token():
+    async with broker() as endpoint:
+        endpoint.refuse(404)
+        with pytest.raises(CallError) as failed:
+            async with app.calling_endpoint(Endpoint(endpoint.url)):
+                pass
+    assert failed.value.message.endswith(
+        "/mcp/?token=***: there is no endpoint at this address (HTTP 404)"
+    )
+    assert failed.value.hint
+    with pytest.raises(UsageError, match="no side to call from"):
+        async with app.calling_endpoint(Endpoint("ws://h/other/?token=t")):
+            pass
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_goes_away_ends_the_call():
+    async with broker() as endpoint:
+        with pytest.raises((CallError, BaseExceptionGroup)) as failed, anyio.fail_after(WAIT):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_hang_up, endpoint)
+                async with app.calling_endpoint(Endpoint(endpoint.url)):
+                    pass
+    error = failed.value
+    while isinstance(error, BaseExceptionGroup):
+        [error] = error.exceptions
+    assert str(error) == "no answer to initialize: the endpoint is going away (1001)"
+
+
+async def _hang_up(endpoint: Any) -> None:
+    peer = await endpoint.accept()
+    with contextlib.suppress(TimeoutError):
+        await peer.receive()
+    await peer.close(1001)
+
+
+@pytest.mark.anyio
+async def test_a_caller_of_an_endpoint_needs_no_server():
+    async with (
+        listening(lambda _: None) as endpoint,
+        app.calling_endpoint(Endpoint(endpoint.url("t"))) as session,
+    ):
+        assert await session.tools() == []
+        with pytest.raises(CallError, match=r"no MCP server is connected \(-32001\)"):
+            await session.call("add", {})
