@@ -271,11 +271,15 @@ async def test_the_library_says_nothing_at_info(capsys):
 
 
 def test_what_is_shown_past_the_log_is_cleaned_of_the_same_secrets():
-    logs.setup("info", "plain", {}, ("SECRET-TOKEN", "ab"))
+    logs.setup("info", "plain", {}, ("SECRET-TOKEN",))
     assert logs.clean("about SECRET-TOKEN and key=x") == "about *** and key=***"
 
 
-def test_a_short_secret_does_not_eat_the_log(capsys):
-    called = ToolCalled("calc", "add", "calc#1", 0.0015, "ok")
-    text = logged(capsys, called, env={"JOURNAL_STREAM": "8:1"}, secrets=("a", "calc"))
-    assert text == "<6>calc: add → ok in 2 ms\n"
+def test_under_journald_every_line_has_its_priority(capsys):
+    down = ServerDown("calc", "it exited with code 1", ("Traceback", "NameError"), 1.0)
+    text = logged(capsys, down, env={"JOURNAL_STREAM": "8:1"})
+    assert text.splitlines() == [
+        "<3>calc: it exited with code 1; next try in 1.0 s; it last wrote:",
+        "<3>        Traceback",
+        "<3>        NameError",
+    ]

@@ -16,19 +16,13 @@ from typing import Any
 import msgspec
 
 from xzpipe.background import BackgroundStream
-from xzpipe.config.settings import MIN_SECRET
 from xzpipe.core.endpoint import redact
 from xzpipe.core.events import Event, ToolCalled
 
 MOST_CALLS = 20  # logged in a second; an assistant makes one, and a line costs as much as a call
 
 _logger = logging.getLogger("xzpipe")
-_NUMBERS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
+_NUMBERS = logging.getLevelNamesMapping()
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _secrets: tuple[str, ...] = ()  # what no text may show, as `setup` was told
 _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
@@ -47,9 +41,9 @@ def setup(
     stream = _stream()
     handler = _rich(stream) if format == "rich" else logging.StreamHandler(stream)
     global _secrets
-    _secrets = tuple(each for each in secrets if len(each) >= MIN_SECRET)
+    _secrets = secrets
     handler.setFormatter(_formatter(format, env, _secrets))
-    number = getattr(logging, level.upper())
+    number = _NUMBERS[level.upper()]
     _logger.handlers[:] = [handler]
     _logger.setLevel(number)
     _logger.propagate = False
@@ -71,7 +65,7 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         if type(event) is ToolCalled and not self._has_room():
             return
-        number = _NUMBERS[event.level]
+        number = _NUMBERS[event.level.upper()]
         if _logger.isEnabledFor(number):
             _logger.log(number, "%s", event, extra={"event": event})
 
@@ -104,7 +98,7 @@ def _formatter(format: str, env: Mapping[str, str], secrets: tuple[str, ...]) ->
     if format == "rich":
         return _Plain("%(message)s", secrets)
     if env.get("JOURNAL_STREAM"):
-        return _Plain("<%(syslog)d>%(message)s", secrets)
+        return _Journal("%(message)s", secrets)
     return _Plain("%(asctime)s %(levelname)-7s %(message)s", secrets)
 
 
@@ -116,8 +110,15 @@ class _Plain(logging.Formatter):
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        record.syslog = _SYSLOG.get(record.levelno, 5)
         return safe(redact(super().format(record), self._secrets))
+
+
+class _Journal(_Plain):
+    """Each line with its priority, as journald reads it (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = f"<{_SYSLOG.get(record.levelno, 5)}>"
+        return priority + super().format(record).replace("\n", f"\n{priority}")
 
 
 class _Json(logging.Formatter):

@@ -3,7 +3,7 @@
 import pytest
 
 from xzpipe.config.model import Backoff, Own
-from xzpipe.config.settings import Overrides, Settings, effective, secrets
+from xzpipe.config.settings import Overrides, Settings, effective
 from xzpipe.errors import UsageError
 
 
@@ -44,13 +44,6 @@ def test_an_option_that_is_no_time_is_named():
 def test_a_first_wait_above_the_longest_is_refused():
     with pytest.raises(UsageError, match="700 s, is longer than the longest, 600 s"):
         effective(Own(), {"XZPIPE_BACKOFF_INITIAL": "700"}, Overrides())
-
-
-def test_the_token_is_secret_in_both_spellings():
-    assert secrets("wss://h/mcp/?a=1&token=abc%2Bdef#x") == {"abc%2Bdef", "abc+def"}
-    assert secrets("wss://h/?token=a") == frozenset()
-    assert secrets(None) == frozenset()
-    assert secrets("wss://[h/?token=abcdef") == frozenset()
 
 
 def test_neither_endpoint_nor_proxy_is_shown():

@@ -83,15 +83,22 @@ def test_an_endpoint_never_shows_its_token():
 
 def test_the_secrets_are_the_token_in_every_form():
     assert set(parse_endpoint(LOCAL, "x").secrets) == {"a%2Fb%2Bc%3D%3D", "a/b+c=="}
-    assert set(parse_endpoint("ws://h/?x=1&token=a/b", "x").secrets) == {"a/b", "a%2Fb"}
-    assert set(parse_endpoint("ws://h/?token=one&token=two", "x").secrets) == {"one", "two"}
+    assert set(parse_endpoint("ws://h/?x=1&token=abcd/ef", "x").secrets) == {"abcd/ef", "abcd%2Fef"}
+    two = parse_endpoint("ws://h/?token=number-one&token=number-two", "x")
+    assert set(two.secrets) == {"number-one", "number-two"}
 
 
 @pytest.mark.parametrize(
-    "url", ["ws://h/", "ws://h/?token=", "ws://h/?mytoken=abc", "ws://h/?token"]
+    "url", ["ws://h/", "ws://h/?token=", "ws://h/?mytoken=abcdef", "ws://h/?token"]
 )
 def test_without_a_token_there_are_no_secrets(url):
     assert parse_endpoint(url, "x").secrets == ()
+
+
+def test_a_very_short_token_is_in_other_texts_by_chance_and_what_is_no_url_has_none():
+    assert Endpoint("ws://h/?token=calc").secrets == ()
+    assert Endpoint("wss://[h/?token=abcdef").secrets == ()
+    assert Endpoint("").secrets == ()
 
 
 def test_the_calling_side_is_beside_the_servers_side():

@@ -43,7 +43,7 @@ def execute(args: Sequence[str], command: click.Command = cli) -> int:
         code = command.main(list(args), prog_name="xzpipe", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        return _report(_root(error))
+        return _report(error)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -53,24 +53,25 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _report(error: BaseException) -> int:
-    match error:
+    root = _root(error)
+    match root:
         case click.exceptions.Exit():
-            return error.exit_code
+            return root.exit_code
         case click.ClickException():
-            error.show()
-            return error.exit_code
+            root.show()
+            return root.exit_code
         case XzpipeError():
-            _say("error", error.message)
-            if error.hint:
-                _say("hint", error.hint)
-            return error.exit_code
+            _say("error", root.message)
+            if root.hint:
+                _say("hint", root.hint)
+            return root.exit_code
         case click.Abort() | KeyboardInterrupt():
             return INTERRUPTED
         case BrokenPipeError():
             sys.stderr.close()  # whoever read us has enough; nothing to complain of at exit
             return 1
         case SystemExit():
-            return error.code if isinstance(error.code, int) else 1
+            return root.code if isinstance(root.code, int) else 1
     return _report_bug(error)
 
 

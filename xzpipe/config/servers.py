@@ -13,7 +13,8 @@ from typing import Any
 
 from xzpipe.config.env import expand
 from xzpipe.config.model import MAX_SERVER_TIMEOUT, Server, at, convert, found, keys, unprintable
-from xzpipe.config.settings import Settings, secrets
+from xzpipe.config.settings import Settings
+from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.launch import Launch, child_env
 
 _REMOTE = ("sse", "http", "streamablehttp")
@@ -31,7 +32,7 @@ class Surroundings:
     settings: Settings
 
     def child_env(self, own: Mapping[str, str]) -> dict[str, str]:
-        return child_env(self.env, own, secrets(self.settings.endpoint))
+        return child_env(self.env, own, Endpoint(self.settings.endpoint or "").secrets)
 
 
 def table(tree: dict[str, Any], problems: list[str]) -> tuple[str, dict[str, Any]]:

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xzpipe.config.model import Own
-from xzpipe.core.endpoint import Endpoint
 from xzpipe.errors import UsageError
-
-MIN_SECRET = 6  # characters; a shorter token is in variables and in log lines by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +57,6 @@ def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Setting
         call_timeout=own.call_timeout,
         proxy=own.proxy,
     )
-
-
-def secrets(endpoint: str | None) -> frozenset[str]:
-    """The endpoint's token in every form; none for what is no URL, which will not be dialled."""
-    try:
-        forms = Endpoint(endpoint or "").secrets
-    except ValueError:
-        return frozenset()
-    return frozenset(each for each in forms if len(each) >= MIN_SECRET)
 
 
 def _seconds(name: str, option: float | None, env: Mapping[str, str], otherwise: float) -> float:

@@ -9,6 +9,7 @@ from xzpipe.errors import UsageError
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 EXAMPLE = "wss://api.xiaozhi.me/mcp/?token=…"
 MASK = "***"
+MIN_SECRET = 6  # characters; a shorter token is in variables and in log lines by chance
 
 _SECRET_VALUE = re.compile(  # in a query, percent-encoded or not, and in JSON
     r"((?:token|key)(?:=|%3D|\\?[\"']\s*:\s*\\?[\"']))[^&\s\"'<>\\]+", re.IGNORECASE
@@ -27,12 +28,16 @@ class Endpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every form in which the token could show up somewhere."""
-        query = urlsplit(self.url).query
+        """Every form in which the token could show up somewhere; none of a very short token, nor
+        of what is no URL, which will not be dialled."""
+        try:
+            query = urlsplit(self.url).query
+        except ValueError:
+            return ()
         raw = [part.partition("=")[2] for part in query.split("&") if part.startswith("token=")]
         plain = [unquote(token) for token in raw]
         forms = {*raw, *plain, *(quote(token, safe="") for token in plain)}
-        return tuple(sorted(forms - {""}))
+        return tuple(sorted(form for form in forms if len(form) >= MIN_SECRET))
 
     @property
     def call_side(self) -> "Endpoint":

@@ -149,28 +149,13 @@ class Hub:
         if isinstance(effect, ToClient) and effect.client in self._views.clients:
             return [DropClient(effect.client, "it does not take what is sent to it")]
         if isinstance(effect, ToServer):
-            raw_id = jsonrpc.request_id(effect.line)
-            entry = self._pending.take(effect.server, raw_id) if raw_id else None
-            if entry is not None and entry.client is None:
-                return self._servers.failed(effect.server, entry, "it does not read its stdin", now)
-            if entry is not None:
-                words = f"MCP server '{effect.server}' is overloaded"
-                return self._relay.fail(effect.server, entry, words, now, "overloaded")
+            return self._relay.undelivered(effect.server, effect.line, now)
         return []
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed: what is overdue fails, what is due happens."""
         self._alarm.rang()
-        effects: list[Effect] = []
-        for server, inner, entry in self._pending.overdue(now):
-            limit = f"{entry.deadline - entry.asked:g} s"
-            effects += self._relay.withdraw(server, inner, "time-out")
-            if entry.client is None:
-                reason = f"it did not answer {entry.method} within {limit}"
-                effects += self._servers.failed(server, entry, reason, now)
-            else:
-                words = f"MCP server '{server}' did not answer within {limit}"
-                effects += self._relay.fail(server, entry, words, now, f"no answer in {limit}")
+        effects = self._relay.overdue(now)
         effects += self._servers.due(now)
         effects += self._views.due(now)
         dues = self._pending.next_deadline(), self._servers.next_due(), self._views.next_due()
@@ -267,11 +252,11 @@ class Hub:
         if jsonrpc.is_message(mended[glued:]) and mended[glued:] != line:
             effects = self.server_line(server, mended[glued:], now)
             return [NoiseOnStdout(server, _excerpt(line[:glued])), *effects] if glued else effects
-        effects = [NoiseOnStdout(server, _excerpt(line))]
+        raw_id = None
         if line.endswith(b"}"):  # an answer with NaN in it, say; a log would break off anywhere
             raw_id = answered_id(line[:WINDOW]) or answered_id(line[-WINDOW:])
-            effects += self._relay.lost(server, raw_id, "is not valid JSON-RPC", now, "bad answer")
-        return effects
+        lost = self._relay.lost(server, raw_id, "is not valid JSON-RPC", now, "bad answer")
+        return [NoiseOnStdout(server, _excerpt(line)), *lost]
 
 
 def _refuse(client: str, bad: jsonrpc.Malformed) -> list[Effect]:

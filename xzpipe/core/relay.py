@@ -92,6 +92,30 @@ class Relay:
         words = f"the answer of MCP server '{server}' {problem}"
         return self.fail(server, entry, words, now, outcome)
 
+    def undelivered(self, server: str, line: bytes, now: float) -> list[Effect]:
+        """A message that a server does not take: settle it, if it is a request."""
+        raw_id = jsonrpc.request_id(line)
+        entry = self._pending.take(server, raw_id) if raw_id else None
+        if entry is None:
+            return []
+        if entry.client is None:
+            return self._servers.failed(server, entry, "it does not read its stdin", now)
+        return self.fail(server, entry, f"MCP server '{server}' is overloaded", now, "overloaded")
+
+    def overdue(self, now: float) -> list[Effect]:
+        """Settle every request that should have been answered by now."""
+        effects: list[Effect] = []
+        for server, inner, entry in self._pending.overdue(now):
+            limit = f"{entry.deadline - entry.asked:g} s"
+            effects += self.withdraw(server, inner, "time-out")
+            if entry.client is None:
+                reason = f"it did not answer {entry.method} within {limit}"
+                effects += self._servers.failed(server, entry, reason, now)
+            else:
+                words = f"MCP server '{server}' did not answer within {limit}"
+                effects += self.fail(server, entry, words, now, f"no answer in {limit}")
+        return effects
+
     def withdraw(self, server: str, inner: int, reason: str) -> list[Effect]:
         """Take a request back from a server; an answer to it would be stale from now on."""
         raw_id = b"%d" % inner
