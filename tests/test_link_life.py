@@ -255,8 +255,8 @@ async def test_a_link_whose_place_was_taken_gives_way_for_the_longest_wait():
         assert "one connection per token" in down.hint
 
 
-async def test_a_changed_tool_list_is_read_again_over_a_new_connection_at_once():
-    async with living(waits=(600.0, 600.0)) as (life, endpoint):
+async def test_a_changed_tool_list_is_read_again_over_a_new_connection():
+    async with living(waits=(0.01, 600.0)) as (life, endpoint):
         peer = await endpoint.accept()
         await peer.handshake()
         life.server.change_tools()
@@ -265,7 +265,8 @@ async def test_a_changed_tool_list_is_read_again_over_a_new_connection_at_once()
         assert list(await successor.handshake()) == ["add", "tool-1"]
         assert (await peer.closed())[0] == 1001
         down = life.of(LinkDown)[0]
-        assert (down.cause, down.retry_in) == ("closed, since its tool list changed", 0.0)
+        assert down.cause == "closed, since its tool list changed"
+        assert 0 < down.retry_in <= 0.01  # as after any end: a list that never rests hammers nobody
         assert life.server.lives == 1
 
 

@@ -19,9 +19,11 @@ from tests.servers.session import WAIT
 from xzpipe import logs
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import (
+    BadFrame,
     LinkClosed,
     LinkDown,
     LinkWaiting,
+    NoiseOnStdout,
     ServerDown,
     ServerReady,
     ToolCalled,
@@ -154,20 +156,41 @@ def test_what_is_below_the_level_is_not_shown(level, shown, capsys):
     assert "".join(line[3] for line in text.splitlines()) == shown
 
 
-def test_of_a_flood_of_calls_a_readable_part_is_logged_and_the_rest_is_admitted(capsys):
+CALLED = ToolCalled("calc", "add", "calc#1", 0.001, "ok")
+
+
+@pytest.mark.parametrize("event", [CALLED, NoiseOnStdout("calc", "x"), BadFrame("calc", "x")])
+def test_of_a_flood_a_readable_part_is_logged_and_the_rest_is_admitted(event, capsys):
     time = 100.0
     logs.setup("info", "plain", {"JOURNAL_STREAM": "8:1"}, ())
     emit = logs.EventLog(lambda: time)
-    called = ToolCalled("calc", "add", "calc#1", 0.001, "ok")
     for _ in range(1000):
-        emit(called)
+        emit(event)
     emit(LinkClosed("calc"))
     time = 101.0
-    emit(called)
-    *calls, admitted, other, again = capsys.readouterr().err.splitlines()
-    assert calls == ["<6>calc: add → ok in 1 ms"] * logs.MOST_CALLS
-    assert admitted == f"<6>more than {logs.MOST_CALLS} calls a second: not each of them is logged"
-    assert (other, again) == ("<6>calc: link closed", calls[0])
+    emit(event)
+    *shown, admitted, other, again = capsys.readouterr().err.splitlines()
+    assert len(shown) == logs.MOST and set(shown) == {again}
+    assert admitted.startswith(f"<4>more than {logs.MOST} ")
+    assert other == "<6>calc: link closed"
+
+
+def test_no_call_that_failed_is_left_out_of_the_log(capsys):
+    logs.setup("info", "plain", {"JOURNAL_STREAM": "8:1"}, ())
+    emit = logs.EventLog(lambda: 100.0)
+    for _ in range(100):
+        emit(CALLED)
+        emit(ToolCalled("calc", "add", "calc#1", 0.001, "server gone"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.count("<4>calc: add → server gone in 1 ms") == 100
+
+
+def test_at_debug_everything_is_logged(capsys):
+    logs.setup("debug", "plain", {"JOURNAL_STREAM": "8:1"}, ())
+    emit = logs.EventLog(lambda: 100.0)
+    for _ in range(100):
+        emit(CALLED)
+    assert len(capsys.readouterr().err.splitlines()) == 100
 
 
 def test_setting_up_again_replaces_what_was_set_up(capsys):

@@ -74,3 +74,12 @@ async def test_a_peer_that_is_gone_takes_nothing():
     assert not box.put(b"late")
     await a_turn_of_the_loop()
     assert transport.writes == []
+
+
+async def test_a_message_that_is_alone_has_room_whatever_its_size():
+    box, transport = outbox()
+    large = b"x" * (OUTBOX_BYTES + 1)
+    assert box.put(large)
+    assert not box.put(b"x")
+    await a_turn_of_the_loop()
+    assert transport.writes == [b"<%b>" % large]

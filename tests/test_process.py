@@ -432,3 +432,17 @@ def test_a_command_with_a_slash_is_relative_to_the_childs_folder(tmp_path):
     assert resolve(launch(str(tool), cwd=Path("/"))) == str(tool)
     with pytest.raises(ServerError):
         resolve(launch("bin/tool"))
+
+
+@pytest.mark.parametrize(("descriptor", "name"), [(1, "stdout"), (0, "stdin")])
+async def test_a_child_that_lives_on_without_its_pipe_is_given_up(
+    descriptor: int, name: str, anyio_backend: object
+) -> None:
+    """It could not be asked, or not answer, until the deadline of every call."""
+    if "'use_uvloop': True" in str(anyio_backend):
+        pytest.skip("uvloop does not tell that the other end of a pipe is closed")
+    program = f"import os, time; os.close({descriptor}); time.sleep(60)"
+    async with running(*python(program)) as (child, _):
+        with anyio.fail_after(WAIT):
+            assert await child.wait() == f"it closed its {name} and lives on"
+        assert await child.stop() in ("by SIGTERM", "at the end of its input")

@@ -2,10 +2,14 @@
 
 import contextlib
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -16,7 +20,7 @@ from tests.endpoints import TOKEN, Broker, Peer, broker, wire
 from tests.servers.session import WAIT
 from xzpipe import __version__
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.verdict import Cause, Failure
+from xzpipe.core.verdict import Cause, Failure, judge
 from xzpipe.outbox import OUTBOX_BYTES, OUTBOX_MESSAGES
 from xzpipe.websocket import (
     LOST,
@@ -318,7 +322,8 @@ async def test_a_frame_over_the_limit_ends_the_link():
         await talking.peer.send("x" * 1000)
         await talking.peer.send("x" * 1001)
         failure = await talking.end()
-        assert (failure.cause, failure.code) == (Cause.CLOSED, 1009)
+        assert failure.cause is Cause.OURS
+        assert "maxMessageBytes" in failure.reason
         assert (await talking.peer.closed())[0] == 1009
         assert len(talking.received) == 1
 
@@ -399,7 +404,7 @@ async def test_a_half_open_link_is_found_out_by_pings():
         line.freeze()
         with anyio.fail_after(WAIT):
             failure = await link.run(lambda _: None)
-        assert (failure.cause, failure.code) == (Cause.CLOSED, 1011)
+        assert failure == Failure(Cause.OURS, reason="the endpoint does not answer pings any more")
         await link.close()
 
 
@@ -453,3 +458,20 @@ async def test_a_receiver_that_fails_is_a_bug_and_comes_through():
         with pytest.raises(LookupError, match="a bug"), anyio.fail_after(WAIT):
             await link.run(receive)
         await link.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+async def test_a_certificate_that_nobody_signed_is_a_matter_of_tls(tmp_path: Path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    files = ("-keyout", str(key), "-out", str(certificate))
+    request = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files)
+    subprocess.run(request, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    async with broker(ssl=context) as endpoint:
+        url = f"wss://localhost:{endpoint.port}/mcp/?token=x"
+        with pytest.raises(DialFailed) as raised:
+            await dial(Endpoint(url), Dialling("none"))
+        assert raised.value.failure.cause is Cause.TLS
+        assert "certificate" in judge(raised.value.failure).cause

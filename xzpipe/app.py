@@ -66,7 +66,7 @@ async def _heed_signals(
         async for number in signals:
             if scope.cancel_called:
                 guard.kill()
-                os._exit(INTERRUPTED)  # whoever asks twice does not want to wait for anything
+                os._exit(codes[0])  # whoever asks twice does not want to wait for anything
             codes.append(INTERRUPTED if number == signal.SIGINT else 0)
             scope.cancel()
 

@@ -15,6 +15,7 @@ from xzpipe.core.events import Event, ServerReady
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
 from xzpipe.core.lines import Overlong
+from xzpipe.core.pending import FOREVER
 from xzpipe.core.views import View
 
 Emit = Callable[[Event], None]
@@ -36,7 +37,7 @@ class Bridge:
         self.now = now
         self._servers: dict[str, Peer] = {}
         self._clients: dict[str, Peer] = {}
-        self._wake_at = float("inf")
+        self._wake_at = FOREVER
         self._sooner = anyio.Event()
         self._became_ready = anyio.Event()
 
@@ -47,7 +48,7 @@ class Bridge:
                 await self._sooner.wait()
                 self._sooner = anyio.Event()
                 continue
-            self._wake_at = float("inf")
+            self._wake_at = FOREVER
             self.perform(self.hub.tick(self.now()))
 
     async def until_ready(self, view: View) -> None:

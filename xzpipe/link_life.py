@@ -37,8 +37,7 @@ async def keep_link(
 
         give_way = verdict.action is Action.GIVE_WAY
         at_least = backoff.maximum if give_way else verdict.at_least
-        at_once = verdict.action in (Action.AT_ONCE, Action.RETRY_WITH_COOKIE)
-        return Ended(lived, announce, at_least, at_once)
+        return Ended(lived, announce, at_least, verdict.action is Action.RETRY_WITH_COOKIE)
 
     async def one_life() -> Ended:
         if not bridge.hub.ready(view):

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import monotonic
@@ -17,9 +18,14 @@ import msgspec
 
 from xzpipe.background import BackgroundStream
 from xzpipe.core.endpoint import redact
-from xzpipe.core.events import Event, ToolCalled
+from xzpipe.core.events import BadFrame, Event, NoiseOnStdout, ToolCalled
 
-MOST_CALLS = 20  # logged in a second; an assistant makes one, and a line costs as much as a call
+MOST = 20  # of a frequent event in a second; an assistant makes one call, and a line costs another
+FREQUENT: dict[type[Event], str] = {
+    ToolCalled: "tool calls",
+    NoiseOnStdout: "lines that are not MCP",
+    BadFrame: "bad messages",
+}
 
 _logger = logging.getLogger("xzpipe")
 _NUMBERS = logging.getLevelNamesMapping()
@@ -53,32 +59,42 @@ def setup(
     return EventLog()
 
 
+def warn(text: str) -> None:
+    """Log a warning that is no event."""
+    _logger.warning("%s", text)
+
+
 class EventLog:
-    """Logs the events it is called with. Of tool calls, no more than a person can read."""
+    """Logs the events it is called with; of frequent ones, unless at debug, no more than a person
+    can read and a memory card can bear."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         """`now` is in seconds."""
         self._now = now
         self._second = 0
-        self._calls = 0
+        self._counts: Counter[type[Event]] = Counter()
 
     def __call__(self, event: Event) -> None:
-        if type(event) is ToolCalled and not self._has_room():
+        if type(event) in FREQUENT and not self._has_room(event):
             return
         number = _NUMBERS[event.level.upper()]
         if _logger.isEnabledFor(number):
             _logger.log(number, "%s", event, extra={"event": event})
 
-    def _has_room(self) -> bool:
-        """Whether one more call of this second is logged; says once when not."""
+    def _has_room(self, event: Event) -> bool:
+        """Whether one more of this second is logged; says so once when not."""
         second = int(self._now())
         if second != self._second:
             self._second = second
-            self._calls = 0
-        self._calls += 1
-        if self._calls == MOST_CALLS + 1:
-            _logger.info("more than %d calls a second: not each of them is logged", MOST_CALLS)
-        return self._calls <= MOST_CALLS
+            self._counts.clear()
+        kind = type(event)
+        self._counts[kind] += 1
+        if self._counts[kind] <= MOST or _logger.isEnabledFor(logging.DEBUG):
+            return True
+        if self._counts[kind] == MOST + 1:
+            what = FREQUENT[kind]
+            _logger.warning("more than %d %s a second: the rest is not logged", MOST, what)
+        return event.level == "warning" and kind is ToolCalled
 
 
 def clean(text: str) -> str:

@@ -26,8 +26,10 @@ class Outbox:
         self._bytes = 0
 
     def put(self, message: bytes) -> bool:
-        """Queue a message; False when there is no room, or nobody to read it."""
-        if self._bytes + len(message) > OUTBOX_BYTES - self._transport.get_write_buffer_size():
+        """Queue a message; False when there is no room, or nobody to read it. A message that is
+        alone has room, whatever its size."""
+        waiting = self._bytes + self._transport.get_write_buffer_size()
+        if waiting and waiting + len(message) > OUTBOX_BYTES:
             return False
         if len(self._messages) >= OUTBOX_MESSAGES or self._transport.is_closing():
             return False

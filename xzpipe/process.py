@@ -29,6 +29,7 @@ STOP_LADDER = (  # step, seconds it is given, and how we say that it was enough
     (KILL, 2.0, "by SIGKILL"),
 )
 DRAIN = 1.0  # seconds for the pipes to end after the group: only what left the group can hold them
+LINGER = 1.0  # seconds that a process may live on without its stdin or stdout
 STDERR_LINE = 64 * 2**10  # bytes; a longer line is cut
 STDERR_KEPT = 20  # lines, for the report of an exit
 
@@ -51,6 +52,8 @@ class Child(asyncio.SubprocessProtocol):
         self._stderr = LineSplitter(STDERR_LINE)
         self._ended = anyio.Event()  # the process has ended
         self._read = anyio.Event()  # and everything that it wrote was read
+        self._over = anyio.Event()  # it has ended, or cannot be talked to any more
+        self._why = ""
         self._bug: Exception | None = None
 
     # Called by the event loop
@@ -75,9 +78,19 @@ class Child(asyncio.SubprocessProtocol):
             else:
                 self._on_line(line)
 
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd != 2:  # mostly it is exiting; if not, it cannot be asked or cannot answer any more
+            asyncio.get_running_loop().call_later(LINGER, self._turned_away, fd)
+
+    def _turned_away(self, fd: int) -> None:
+        if not self._ended.is_set():
+            self._why = f"it closed its {'stdout' if fd else 'stdin'} and lives on"
+            self._over.set()
+
     def process_exited(self) -> None:
         self.signal(KILL)  # what it leaves behind must not meet its successor
         self._ended.set()
+        self._over.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pipe_data_received(2, b"\n")
@@ -94,9 +107,10 @@ class Child(asyncio.SubprocessProtocol):
     # Called by those who run it
 
     async def wait(self) -> str:
-        """Wait until it has ended and was read to the end; how it ended, in words. Raises what a
-        callback raised."""
-        how = await self._end()
+        """Wait until it has ended and was read to the end, or until it cannot be talked to any
+        more; how that came, in words. Raises what a callback raised."""
+        await self._over.wait()
+        how = self._why or await self._end()
         if self._bug is not None:
             raise self._bug
         return how

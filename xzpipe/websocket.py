@@ -28,6 +28,7 @@ from websockets.uri import parse_uri
 
 from xzpipe import __version__
 from xzpipe.core.endpoint import Endpoint
+from xzpipe.core.hub import MAX_MESSAGE_BYTES
 from xzpipe.core.verdict import Cause, Failure
 from xzpipe.frames import Dialled, Frames
 from xzpipe.outbox import Outbox
@@ -38,6 +39,12 @@ PING_TIMEOUT = 20.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # a proxy would look for it on a machine of its own
 
+CLOSED_BY_US = {  # what the library closes a connection for, without being asked
+    1002: "the endpoint breaks the WebSocket protocol",
+    1007: "the endpoint breaks the WebSocket protocol",
+    1009: "the endpoint sent a message over the limit (maxMessageBytes)",
+    1011: "the endpoint does not answer pings any more",
+}
 LOST = Failure(Cause.CLOSED, 1006)  # without a close frame
 
 logger = logging.getLogger("xzpipe.websocket")
@@ -58,7 +65,7 @@ class Dialling:
     """How to dial. `proxy` is "env", "none" or a URL; times in seconds."""
 
     proxy: str = "env"
-    max_message_bytes: int = 16 * 2**20
+    max_message_bytes: int = MAX_MESSAGE_BYTES
     ping_interval: float = PING_INTERVAL
     ping_timeout: float = PING_TIMEOUT
     open_timeout: float = OPEN_TIMEOUT
@@ -101,8 +108,13 @@ class Socket:
         self._connection.transport.abort()
 
     def _ending(self) -> Failure:
-        frame = self._connection.protocol.close_rcvd or self._connection.protocol.close_sent
-        return Failure(Cause.CLOSED, frame.code, frame.reason) if frame else LOST
+        received = self._connection.protocol.close_rcvd
+        sent = self._connection.protocol.close_sent
+        if received is not None:
+            return Failure(Cause.CLOSED, received.code, received.reason)
+        if sent is not None and sent.code in CLOSED_BY_US:
+            return Failure(Cause.OURS, reason=CLOSED_BY_US[sent.code])
+        return LOST
 
 
 async def dial(endpoint: Endpoint, dialling: Dialling, cookie: str = "") -> Socket:
@@ -134,12 +146,14 @@ def _failed(error: Exception, proxied: bool) -> Failure:
     match error:
         case InvalidStatus():
             return _refused(error.response)
+        case ssl.SSLCertVerificationError():  # a ValueError too
+            return Failure(Cause.TLS, reason=error.verify_message)
+        case ssl.SSLError():
+            return Failure(Cause.TLS, reason=error.reason or "")
         case ProxyError() | InvalidProxy():
             return Failure(Cause.PROXY)
         case ImportError():
-            return Failure(
-                Cause.PROXY, reason="a SOCKS proxy needs the package python-socks[asyncio]"
-            )
+            return Failure(Cause.PROXY, reason="SOCKS needs the package python-socks[asyncio]")
         case socket.gaierror() | ConnectionRefusedError() | ValueError() if proxied:
             return Failure(Cause.PROXY, reason="it cannot be reached")
         case InvalidHandshake():
@@ -150,10 +164,6 @@ def _failed(error: Exception, proxied: bool) -> Failure:
             return Failure(Cause.TIMEOUT)
         case socket.gaierror():
             return Failure(Cause.DNS)
-        case ssl.SSLCertVerificationError():
-            return Failure(Cause.TLS, reason=error.verify_message)
-        case ssl.SSLError():
-            return Failure(Cause.TLS, reason=error.reason or "")
         case ConnectionRefusedError():
             return Failure(Cause.REFUSED)
         case OSError():

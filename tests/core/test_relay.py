@@ -17,7 +17,7 @@ from tests.core.kit import (
 )
 from xzpipe.core.effects import DropServer, ToClient, ToServer, WakeAt
 from xzpipe.core.events import NoiseOnStdout, StaleAnswer, ToolCalled
-from xzpipe.core.relay import MAX_PENDING
+from xzpipe.core.relay import MAX_HELD_BYTES, MAX_PENDING
 
 IDS = [
     b"0",
@@ -373,3 +373,13 @@ def test_a_handshake_that_cannot_be_read_has_failed():
     assert hub.server_line("calc", b'{"jsonrpc":"2.0","id":3,"result":{"x":NaN}}', 3.0)[1:] == [
         DropServer("calc", "its answer is not valid JSON-RPC")
     ]
+
+
+def test_what_is_held_for_a_server_that_starts_is_bounded_by_bytes():
+    hub = bridged()
+    hub.server_exited("calc", GONE, 1.0)
+    hub.server_started("calc", 1.0)
+    rest = b',"arguments":{"x":"%b"}' % (b"x" * (MAX_HELD_BYTES // 2))
+    assert [type(each) for each in hub.client_text("link", call(b"0", "add", rest), 1.0)] == []
+    [told, _] = hub.client_text("link", call(b"1", "add", rest), 1.0)
+    assert told == ToClient("link", refusal(b"1", -32000, "MCP server 'calc' is overloaded"))

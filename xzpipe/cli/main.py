@@ -1,5 +1,7 @@
 """`xzpipe`: the group of commands, and the one place where errors become exit codes."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -7,6 +9,7 @@ import click
 
 from xzpipe import __version__
 from xzpipe.cli.inspect import call, check, tools
+from xzpipe.cli.options import Logging, logging_options
 from xzpipe.cli.run import demo, run
 from xzpipe.errors import XzpipeError
 
@@ -16,7 +19,8 @@ BUG = 70  # EX_SOFTWARE
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def cli() -> None:
+@logging_options
+def cli(logging: Logging) -> None:
     """Connect stdio MCP servers to a Xiaozhi voice assistant, and keep them connected.
 
     \b
@@ -26,6 +30,7 @@ def cli() -> None:
     One server, no config:                xzpipe run -- uvx mcp-server-time
     Look at what they offer:              xzpipe tools
     """
+    click.get_current_context().obj = logging
 
 
 for _command in (run, check, tools, call, demo):
@@ -34,7 +39,18 @@ for _command in (run, check, tools, call, demo):
 
 def entry() -> None:
     """The console script."""
+    _open_standard_streams()
     sys.exit(execute(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Where a shell has closed one (`>&-`), the next file to be opened would take its number, and
+    what is written to the stream would go there."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def execute(args: Sequence[str], command: click.Command = cli) -> int:
@@ -70,6 +86,9 @@ def _report(error: BaseException) -> int:
         case BrokenPipeError():
             sys.stderr.close()  # whoever read us has enough; nothing to complain of at exit
             return 1
+        case OSError(errno=errno.ENOSPC | errno.EIO):
+            _say("error", f"the output could not be written: {root.strerror}")
+            return 1
         case SystemExit():
             return root.code if isinstance(root.code, int) else 1
     return _report_bug(error)
@@ -89,8 +108,11 @@ def _report_bug(error: BaseException) -> int:
 
 
 def _say(label: str, text: str) -> None:
+    """Print a text in which a peer may have had a word: without secrets, its signs shown."""
+    from xzpipe.logs import clean, safe
+
     colour = "cyan" if label == "hint" else "red"
-    first, *more = text.splitlines() or [""]
+    first, *more = map(safe, clean(text).splitlines() or [""])
     click.echo(f"{click.style(f'{label}:', fg=colour, bold=True)} {first}", err=True)
     for line in more:
         click.echo(f"{' ' * len(label)}  {line}", err=True)

@@ -4,13 +4,19 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from xzpipe.errors import UsageError
 
+if TYPE_CHECKING:
+    from xzpipe.config.load import Config
+    from xzpipe.core.events import Event
+    from xzpipe.core.launch import Launch
+
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "rich", "plain", "json")
@@ -36,23 +42,38 @@ class TakesCommand(click.Command):
 
 @dataclass(frozen=True, slots=True)
 class Logging:
-    """What of the options says how to log; None where they say nothing."""
+    """What the options say of how to log; None where they say nothing."""
 
-    level: str | None
-    format: str | None
+    level: str | None = None
+    format: str | None = None
     default: str = "info"
 
     def no_chattier_than(self, level: str) -> "Logging":
         """The same, with another default than info."""
         return replace(self, default=level)
 
-    def setup(self, env: Mapping[str, str], secrets: tuple[str, ...]) -> Callable[[Any], None]:
-        """Start logging, as options or environment say; what events are to be handed to."""
-        from xzpipe import logs
+    def setup(
+        self,
+        env: Mapping[str, str],
+        secrets: tuple[str, ...] = (),
+        config: "Config | None" = None,
+    ) -> "Callable[[Event], None]":
+        """Start logging as options, environment or `.env` say; what events are to be handed to.
 
+        The warnings of `config` are logged at once.
+        """
+        from xzpipe import logs
+        from xzpipe.config.load import environment
+
+        here = Path.cwd()
+        beside = config.path.parent if config and config.path else here
+        env = environment(env, beside, here)
         level = self.level or _one_of(LEVELS, "XZPIPE_LOG_LEVEL", env, self.default)
         form = self.format or _one_of(FORMATS, "XZPIPE_LOG_FORMAT", env, "auto")
-        return logs.setup(level, form, env, secrets)
+        emit = logs.setup(level, form, env, secrets)
+        for warning in config.warnings if config else ():
+            logs.warn(warning)
+        return emit
 
 
 def _one_of(known: tuple[str, ...], variable: str, env: Mapping[str, str], default: str) -> str:
@@ -72,14 +93,16 @@ def config_option(function: F) -> F:
     )(function)
 
 
-def logging_options(function: Callable[..., int]) -> Callable[..., int]:
-    """-v, -q, --log-level and --log-format, handed on as one `logging` argument."""
+def logging_options(function: Callable[..., R]) -> Callable[..., R]:
+    """-v, -q, --log-level and --log-format, handed on as one `logging` argument. Those of the group
+    hold where the command's own say nothing."""
 
     def wrapper(
         *args: Any, verbose: bool, quiet: bool, log_level: str, log_format: str, **more: Any
-    ) -> int:
-        level = log_level or ("debug" if verbose else "warning" if quiet else None)
-        return function(*args, logging=Logging(level, log_format), **more)
+    ) -> R:
+        group = click.get_current_context().find_root().obj or Logging()
+        level = log_level or ("debug" if verbose else "warning" if quiet else group.level)
+        return function(*args, logging=Logging(level, log_format or group.format), **more)
 
     wrapper.__name__ = function.__name__
     wrapper.__doc__ = function.__doc__
@@ -107,27 +130,32 @@ class Asked:
     backoff_max: float | None = None
     backoff_reset: float | None = None
 
-    def load(self, env: Mapping[str, str]) -> Any:
-        """The `Config` that was asked for. Raises `UsageError`."""
+    def load(self, env: Mapping[str, str]) -> "Config":
+        """The config that was asked for. Raises `UsageError`.
+
+        With a command, a config file is read only if it was named: for its settings.
+        """
         from xzpipe.config.load import Overrides, find, load
 
-        cwd = Path.cwd()
+        if self.endpoint is not None and self.endpoint_file is not None:
+            raise UsageError("--endpoint and --endpoint-file are two ways to say one thing")
+        given = self.endpoint if self.endpoint_file is None else _read_endpoint(self.endpoint_file)
+        if given is not None and not given.strip():
+            raise UsageError(f"--endpoint{'-file' if self.endpoint_file else ''}: it is empty")
         overrides = Overrides(
-            endpoint=self.endpoint or _read_endpoint(self.endpoint_file),
+            endpoint=given,
             backoff_initial=self.backoff_initial,
             backoff_max=self.backoff_max,
             backoff_reset=self.backoff_reset,
         )
-        path = find(self.config, env, cwd)
+        cwd = Path.cwd()
+        named = self.config is not None or bool(env.get("MCP_CONFIG"))
+        path = find(self.config, env, cwd) if named or not self.command else None
         config = load(path, env, cwd, overrides=overrides, command=self.command)
-        for warning in config.warnings:
-            click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
         return replace(config, servers=_chosen(config, self.servers))
 
 
-def _read_endpoint(path: str | None) -> str | None:
-    if path is None:
-        return None
+def _read_endpoint(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -135,14 +163,14 @@ def _read_endpoint(path: str | None) -> str | None:
         raise UsageError(f"--endpoint-file {path}: {reason}") from None
 
 
-def _chosen(config: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+def _chosen(config: "Config", names: tuple[str, ...]) -> "tuple[Launch, ...]":
     known = {launch.name: launch for launch in config.servers}
     for name in names:
         if name in config.disabled:
             raise UsageError(f"the server '{name}' is switched off", "Remove `disabled` from it")
         if name not in known:
             raise UsageError(f"there is no server '{name}'", f"There are: {', '.join(known)}")
-    servers = tuple(known[name] for name in names) or config.servers
+    servers = tuple(known[name] for name in dict.fromkeys(names)) or config.servers
     if not servers:
         raise UsageError("every server of the config is switched off")
     return servers

@@ -1,7 +1,7 @@
 """`xzpipe run` and `xzpipe demo`."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,10 +16,13 @@ from xzpipe.cli.options import (
 )
 from xzpipe.errors import UsageError
 
+if TYPE_CHECKING:
+    from xzpipe.core.endpoint import Endpoint
+
 THREE_WAYS = """Give one in one of three ways:
   1. in the environment, or in a .env file here:  MCP_ENDPOINT='wss://api.xiaozhi.me/mcp/?token=…'
   2. on the command line:  --endpoint-file PATH, or --endpoint URL
-  3. in the config file:  "xzpipe": {"endpoint": "${MCP_ENDPOINT}"}
+  3. in the config file:  "xzpipe": {"endpoint": "wss://api.xiaozhi.me/mcp/?token=…"}
 Your console shows it under the agent's MCP settings. To try without one: xzpipe run --local"""
 
 
@@ -54,21 +57,23 @@ def run(ctx: click.Context, /, logging: Logging, local: bool, **asked: Any) -> i
     xzpipe run --local                     to try it without an account
     """
     from xzpipe import app
-    from xzpipe.core.endpoint import Endpoint, parse_endpoint
+    from xzpipe.core.endpoint import parse_endpoint
 
     env = environment()
+    if local and (asked["endpoint"] is not None or asked["endpoint_file"] is not None):
+        raise UsageError("--local is an endpoint of its own: give it, or another one")
     config = Asked(command=ctx.meta[COMMAND], **asked).load(env)
     if local:
-        emit = logging.setup(env, ())
+        emit = logging.setup(env, (), config)
         return app.main(partial(app.run_local, config=config, emit=emit, announce=_announce))
     if config.settings.endpoint is None:
         raise UsageError("no endpoint is given", THREE_WAYS)
-    endpoint: Endpoint = parse_endpoint(config.settings.endpoint, "the endpoint")
-    emit = logging.setup(env, endpoint.secrets)
+    endpoint = parse_endpoint(config.settings.endpoint, "the endpoint")
+    emit = logging.setup(env, endpoint.secrets, config)
     return app.main(partial(app.run, config=config, endpoint=endpoint, emit=emit))
 
 
-def _announce(endpoint: Any) -> None:
+def _announce(endpoint: "Endpoint") -> None:
     click.echo(
         f"Listening on this machine. From another terminal:\n\n"
         f"  export MCP_ENDPOINT='{endpoint.url}'\n"
@@ -78,7 +83,8 @@ def _announce(endpoint: Any) -> None:
 
 
 @click.command()
-def demo() -> int:
+@logging_options
+def demo(logging: Logging) -> int:
     """See it work: an endpoint, a bridge, a calculator and a caller, all on this machine.
 
     The calculator is a real process and every message crosses a real WebSocket; it ends by itself.
@@ -86,4 +92,6 @@ def demo() -> int:
     from xzpipe import app
     from xzpipe.demo import show
 
-    return app.main(partial(show.show, env=environment(), say=click.echo))
+    env = environment()
+    logging.no_chattier_than("warning").setup(env)
+    return app.main(partial(show.show, env=env, say=click.echo))

@@ -26,9 +26,6 @@ class DropServer(msgspec.Struct, frozen=True):
     reason: str
 
 
-TOOLS_CHANGED = "its tool list changed"  # the reason of a drop after which it should come back
-
-
 class DropClient(msgspec.Struct, frozen=True):
     """Close a client's connection; `client_left` is expected to follow."""
 

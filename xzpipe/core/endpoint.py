@@ -15,7 +15,8 @@ _SECRET_VALUE = re.compile(  # in a query, percent-encoded or not, and in JSON
     r"((?:token|key)(?:=|%3D|\\?[\"']\s*:\s*\\?[\"']))[^&\s\"'<>\\]+", re.IGNORECASE
 )
 _CREDENTIALS = re.compile(r"(Authorization\W{1,4}(?:Bearer|Basic)\s+)[^\s\"',]+", re.IGNORECASE)
-_JWT = re.compile(r"eyJ[\w-]{8,1000}\.[\w-]+(?:\.[\w-]*)?")  # bounded: else quadratic time
+# bounded, and not begun inside a word: else its time is quadratic
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,1000}\.[\w-]+(?:\.[\w-]*)?")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]+@")
 _URL_SAFE = "%/:=&?~#+!$,;@()*[]"  # what stays as the user wrote it
 

@@ -13,7 +13,12 @@ import msgspec
 class Event(msgspec.Struct, frozen=True):
     """A fact; `level` is debug, info, warning or error."""
 
-    level: ClassVar[str] = "info"
+    LEVEL: ClassVar[str] = "info"
+
+    @property
+    def level(self) -> str:
+        """How much it matters."""
+        return self.LEVEL
 
 
 class ServerStarting(Event, frozen=True):
@@ -43,7 +48,7 @@ class ServerDown(Event, frozen=True):
     """A server's process has ended, or could not be started; it is tried again in `retry_in`
     seconds."""
 
-    level: ClassVar[str] = "error"
+    LEVEL: ClassVar[str] = "error"
     server: str
     reason: str
     stderr: tuple[str, ...]
@@ -78,7 +83,7 @@ class ServerWrote(Event, frozen=True):
 class NoiseOnStdout(Event, frozen=True):
     """A line on a server's stdout that is no JSON-RPC message; it went nowhere."""
 
-    level: ClassVar[str] = "warning"
+    LEVEL: ClassVar[str] = "warning"
     server: str
     line: str
 
@@ -89,7 +94,7 @@ class NoiseOnStdout(Event, frozen=True):
 class TooLarge(Event, frozen=True):
     """A server wrote a message over the limit (bytes); it is discarded while it is read."""
 
-    level: ClassVar[str] = "warning"
+    LEVEL: ClassVar[str] = "warning"
     server: str
     limit: int
 
@@ -106,7 +111,7 @@ class ToolsChanged(Event, frozen=True):
 
 
 class ListingFailed(Event, frozen=True):
-    level: ClassVar[str] = "warning"
+    LEVEL: ClassVar[str] = "warning"
     server: str
     reason: str
 
@@ -124,6 +129,11 @@ class ToolCalled(Event, frozen=True, gc=False):
     seconds: float
     outcome: str
 
+    @property
+    def level(self) -> str:
+        """A warning when the server did not answer; that a tool says no is its own affair."""
+        return "info" if self.outcome in ("ok", "error", "tool error") else "warning"
+
     def __str__(self) -> str:
         return f"{self.server}: {self.tool} → {self.outcome} in {self.seconds * 1000:.0f} ms"
 
@@ -131,7 +141,7 @@ class ToolCalled(Event, frozen=True, gc=False):
 class StaleAnswer(Event, frozen=True):
     """An answer to a request whose asker is gone, gave up, or was told of a time-out."""
 
-    level: ClassVar[str] = "debug"
+    LEVEL: ClassVar[str] = "debug"
     server: str
 
     def __str__(self) -> str:
@@ -141,7 +151,7 @@ class StaleAnswer(Event, frozen=True):
 class BadFrame(Event, frozen=True):
     """A client sent what is not a JSON-RPC message, or an answer to a question nobody asked."""
 
-    level: ClassVar[str] = "warning"
+    LEVEL: ClassVar[str] = "warning"
     client: str
     reason: str
 
@@ -152,7 +162,7 @@ class BadFrame(Event, frozen=True):
 class LinkWaiting(Event, frozen=True):
     """The link is not dialled until a server of its view is ready."""
 
-    level: ClassVar[str] = "debug"
+    LEVEL: ClassVar[str] = "debug"
     link: str
 
     def __str__(self) -> str:
@@ -174,7 +184,7 @@ class LinkUp(Event, frozen=True):
 class LinkDown(Event, frozen=True):
     """The link ended or could not be opened after having been up `lived` seconds."""
 
-    level: ClassVar[str] = "warning"
+    LEVEL: ClassVar[str] = "warning"
     link: str
     cause: str
     hint: str

@@ -152,7 +152,11 @@ def called(params: Raw) -> Call | None:
 
 
 def is_error(result: Raw) -> bool:
-    """Whether the result of a tool call says that the tool failed."""
+    """Whether the result of a tool call says that the tool failed. Servers say it at one end of the
+    result; a long one is not searched for it, since nothing but a log word depends on it."""
+    raw = bytes(result)
+    if b'"isError"' not in raw[:256] and b'"isError"' not in raw[-256:]:
+        return False
     try:
         return _decode_result(result).is_error
     except (msgspec.DecodeError, RecursionError):

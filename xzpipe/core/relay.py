@@ -9,6 +9,7 @@ from xzpipe.core.servers import Servers
 from xzpipe.core.views import Views
 
 MAX_PENDING = 1024  # per client; an assistant has a handful, a runaway caller must not fill memory
+MAX_HELD_BYTES = 64 * 2**20  # per server: as much as waits for one that runs but does not read
 
 
 class Relay:
@@ -57,6 +58,8 @@ class Relay:
         line = jsonrpc.request(inner, method, params)
         effects: list[Effect] = [*self._alarm.by(deadline)]
         if asked.phase is Phase.STARTING:
+            if sum(map(len, asked.held.values())) + len(line) > MAX_HELD_BYTES:
+                return effects + self.undelivered(server, line, now)
             asked.held[inner] = line
         else:
             effects.append(ToServer(server, line))

@@ -6,8 +6,6 @@ The codes and their meanings are from wire.md §1 and §3.
 from dataclasses import dataclass
 from enum import Enum
 
-from xzpipe.core.effects import TOOLS_CHANGED
-
 REFUSED = 60.0  # seconds at least after a refusal that only a person can mend
 LONGEST_ASKED = 3600.0  # seconds; a Retry-After beyond it must not silence a bridge for days
 REPLACED = "新连接替换"
@@ -45,7 +43,6 @@ class Action(Enum):
     RETRY = "retry"  # after the delay of the backoff, and `at_least` seconds
     RETRY_WITH_COOKIE = "retry with cookie"  # at once, but only once
     GIVE_WAY = "give way"  # another connection took the place: after the longest delay
-    AT_ONCE = "at once"  # nothing is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ _CLOSED = {
     1006: ("the connection was lost", ""),
     1008: ("the endpoint refuses this token", f"{_ANEW}; in it, + / = must stay %-encoded"),
     1009: ("a message was too big", "Endpoints may take as little as 1 MiB: let the tool say less"),
-    1011: ("the connection went silent, or the endpoint had an internal error", ""),
+    1011: ("the endpoint had an internal error", ""),
     4004: (
         "the endpoint missed an answer, or had an internal error",
         "If this comes 10 s after each connect, a server is too slow to answer",
@@ -100,8 +97,7 @@ _BY_A_PERSON = {400, 401, 403, 404}
 def judge(failure: Failure) -> Verdict:
     """What the end of a link means."""
     if failure.cause is Cause.OURS:
-        again = Action.AT_ONCE if failure.reason == TOOLS_CHANGED else Action.RETRY
-        return Verdict(again, f"closed, since {failure.reason}")
+        return Verdict(Action.RETRY, f"closed, since {failure.reason}")
     if failure.cause is Cause.CLOSED:
         return _judge_close(failure)
     if failure.cause is Cause.STATUS:

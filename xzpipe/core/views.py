@@ -4,7 +4,8 @@ changes."""
 from dataclasses import dataclass
 
 from xzpipe.core import jsonrpc
-from xzpipe.core.effects import TOOLS_CHANGED, DropClient, Effect, ToClient
+from xzpipe.core.effects import DropClient, Effect, ToClient
+from xzpipe.core.pending import FOREVER
 from xzpipe.core.tools import Catalog, Table, Tool
 
 View = (
@@ -14,7 +15,6 @@ View = (
 QUIET = 2.0  # seconds without a further change before a client that re-reads on connect is dropped
 PATIENCE = 30.0  # seconds that such a drop waits at most for calls on their way
 RETRY = 1.0  # seconds until it looks again whether they are done
-FOREVER = float("inf")
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Views:
                 client.drop_at = min(now + RETRY, client.drop_by)
             else:
                 client.drop_at = client.drop_by = FOREVER
-                effects.append(DropClient(name, TOOLS_CHANGED))
+                effects.append(DropClient(name, "its tool list changed"))
         return effects
 
     def next_due(self) -> float:
