@@ -16,6 +16,11 @@ JSON = st.recursive(
 )
 
 
+def expanded_with(value: object, place: str = "here") -> tuple[object, list[str]]:
+    problems: list[str] = []
+    return expand(value, ENV, place, problems), problems
+
+
 @pytest.mark.parametrize(
     ("text", "expanded"),
     [
@@ -36,20 +41,20 @@ JSON = st.recursive(
     ],
 )
 def test_references_are_replaced(text, expanded):
-    assert expand(text, ENV, "here") == (expanded, [])
+    assert expanded_with(text) == (expanded, [])
 
 
 @pytest.mark.parametrize(
     "text", ["${", "${A", "${}", "${input:id}", "${A-b}", "${a b}", "${B:-${A}}", "${1}"]
 )
 def test_another_form_of_reference_is_a_problem_that_names_the_place(text):
-    _, problems = expand(text, ENV, "here")
+    _, problems = expanded_with(text)
     assert len(problems) == 1
     assert problems[0].startswith("here: expected ${VAR}, ${VAR:-default} or ${env:VAR}")
 
 
 def test_an_unset_variable_is_a_problem_that_names_place_and_variable():
-    value, problems = expand({"a": ["${A}", {"b": "${B}"}]}, ENV, "here")
+    value, problems = expanded_with({"a": ["${A}", {"b": "${B}"}]})
     assert value == {"a": ["1", {"b": "${B}"}]}
     assert problems == [
         "here.a[1].b: expected the environment variable B to be set; "
@@ -58,22 +63,22 @@ def test_an_unset_variable_is_a_problem_that_names_place_and_variable():
 
 
 def test_all_unset_variables_are_reported():
-    assert len(expand(["${B}${C}", "${D}"], ENV, "")[1]) == 3
+    assert len(expanded_with(["${B}${C}", "${D}"])[1]) == 3
 
 
 def test_keys_are_not_expanded():
-    assert expand({"${A}": 1}, ENV, "") == ({"${A}": 1}, [])
+    assert expanded_with({"${A}": 1}) == ({"${A}": 1}, [])
 
 
 @given(JSON)
 def test_what_has_no_dollar_is_left_as_it_is(value):
     if "$" not in repr(value):
-        assert expand(value, ENV, "") == (value, [])
+        assert expanded_with(value, "") == (value, [])
 
 
 @given(JSON)
 def test_any_tree_is_expanded_or_refused_in_sentences(value):
-    _, problems = expand(value, ENV, "")
+    _, problems = expanded_with(value, "")
     assert all(isinstance(each, str) for each in problems)
 
 
@@ -92,8 +97,8 @@ def test_no_dotenv_is_an_empty_one(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\xff\xfea\0", "UTF-16"),
-        (b"ab\xff", "another byte at offset 2"),
+        (b"\xff\xfea\0", "expected UTF-8 text, byte 0 is none"),
+        (b"ab\xff", "byte 2 is none"),
         (b"a\0b", "NUL"),
         (b" " * (MAX_FILE_BYTES + 1), "at most 1048576 bytes"),
     ],

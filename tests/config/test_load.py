@@ -80,7 +80,7 @@ def test_yaml_has_the_same_keys(tmp_path):
 mcpServers:
   calc:
     command: python
-    args: [-m, calc, 8080, 3.10, true, True, no, 0x1F, 1:30, "7", null-ish]
+    args: [-m, calc, 8080, true, True, no, 0x1F, 1:30, 007, "7", "3.10", null-ish]
     env: {PORT: 8080, DEBUG: off}
   1:
     command: &program uvx
@@ -91,16 +91,22 @@ xzpipe: {callTimeout: 1.5e1, endpoint: ~, proxy:}
 """
     config = loaded(tmp_path, text, name="mcp_config.yaml")
     calc, one = config.servers
-    assert calc.argv == tuple("python -m calc 8080 3.10 true true no 0x1F 1:30 7 null-ish".split())
+    assert calc.argv == tuple(
+        "python -m calc 8080 true true no 0x1F 1:30 007 7 3.10 null-ish".split()
+    )
     assert calc.env == {"PORT": "8080", "DEBUG": "off"}
     assert (one.name, one.argv) == ("1", ("uvx", "uvx"))
     assert config.disabled == ("off",)
     assert calc.call_timeout == config.settings.call_timeout == 15.0
 
 
-def test_numbers_in_json_arguments_are_passed_on_as_written(tmp_path):
-    text = '{"servers": {"s": {"command": "x", "args": [3.10, 1e3, -1, true]}}}'
-    assert loaded(tmp_path, text).servers[0].argv == ("x", "3.10", "1e3", "-1", "true")
+@pytest.mark.parametrize("name", ["c.json", "c.yaml"])
+def test_a_number_with_a_fraction_or_an_exponent_is_to_be_quoted(tmp_path, name):
+    text = '{"servers": {"s": {"command": "x", "args": [-1, true, 3.10, 1e3]}}}'
+    assert refused(tmp_path, text, name).problems == (
+        f"{name}: servers.s.args[2]: expected a string, got 3.1; quote it",
+        f"{name}: servers.s.args[3]: expected a string, got 1000.0; quote it",
+    )
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path):
@@ -111,8 +117,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
 def test_what_is_switched_off_is_not_looked_at(tmp_path):
     tree = {"servers": {"s": {"disabled": True, "type": "sse", "args": 1, "env": {"A": "${NO}"}}}}
     config = loaded(tmp_path, tree)
-    assert (config.servers, config.disabled) == ((), ("s",))
-    assert "every server is switched off" in config.warnings[0]
+    assert (config.servers, config.disabled, config.warnings) == ((), ("s",), ())
 
 
 def test_warnings_name_the_file(tmp_path):
@@ -133,6 +138,15 @@ def test_a_command_needs_no_file(tmp_path):
     assert config.path is None
     assert [each.name for each in config.servers] == ["a"]
     assert config.servers[0].env == {"PATH": "/bin"}
+
+
+def test_a_command_without_a_named_file_reads_none(tmp_path):
+    (tmp_path / "mcp_config.json").write_text("{broken")
+    (tmp_path / ".env").write_text("MCP_ENDPOINT=wss://h/")
+    config = load(None, {}, tmp_path, command=["x"])
+    assert [each.argv for each in config.servers] == [("x",)]
+    assert (config.disabled, config.warnings) == ((), ())
+    assert config.settings.endpoint == "wss://h/"
 
 
 def test_with_a_command_only_the_settings_of_the_file_are_read(tmp_path):
@@ -161,6 +175,18 @@ def test_the_endpoint_may_come_from_dotenv_and_stays_from_the_servers(tmp_path):
     assert config.settings.endpoint == "wss://h/?token=abcdef"
     assert config.servers[0].env == {"KEY": "k", "K": "k"}
     assert "abcdef" not in repr(config.settings)
+
+
+def test_no_server_gets_the_token_wherever_the_endpoint_came_from(tmp_path):
+    tree = {"servers": {"x": {"command": "x", "args": ["${URL}"]}}}
+    url = "wss://h/?token=abcdef"
+    problem = "servers.x.args[0]: holds the endpoint's token, which a server must not get"
+    for env in ({"URL": url, "MCP_ENDPOINT": url}, {"URL": "abcdef", "MCP_ENDPOINT": url}):
+        assert refused(tmp_path, tree, env=env).problems == (f"mcp_config.json: {problem}",)
+    own = tree | {"xzpipe": {"endpoint": "${URL}"}}
+    assert refused(tmp_path, own, env={"URL": url}).problems == (f"mcp_config.json: {problem}",)
+    off = {"servers": {"x": tree["servers"]["x"] | {"disabled": True}, "y": {"command": "y"}}}
+    assert loaded(tmp_path, off, {"URL": url, "MCP_ENDPOINT": url}).servers[0].name == "y"
 
 
 def test_a_dotenv_that_is_no_text_is_refused(tmp_path):
@@ -224,12 +250,15 @@ def test_all_problems_of_a_file_are_reported_at_once(tmp_path):
             "calc": {"command": "x", "args": "-m calc", "env": {"A": "${UNSET}"}},
             "far": {"url": "https://x"},
         },
-        "xzpipe": {"nope": 1, "backoff": {"initial": -1}},
+        "xzpipe": {"nope": 1, "endpont": 1, "backoff": {"initial": -1}},
         "mcpServer": {},
     }
     error = refused(tmp_path, tree)
     text = error.message
-    assert len(error.problems) == 5
+    assert len(error.problems) == 6
+    assert text.count("endpont") == 1
+    assert "endpont" not in error.hint
+    assert "found an unknown key; did you mean endpoint?" in text
     assert "mcp_config.json: mcpServers.calc.args: expected a list of strings, got a string" in text
     assert "mcp_config.json: mcpServers.calc.env.A: expected the environment variable UNSET" in text
     assert "mcp_config.json: mcpServers.far: a remote server" in text
@@ -257,16 +286,23 @@ def test_no_sentence_holds_what_a_variable_stood_for(tmp_path):
         ('{"a": 1, }', "not valid JSON: JSON has no trailing commas"),
         ('{"a": 1', ":1:8: not valid JSON: expecting ',' delimiter"),
         ("{'a': 1}", ":1:2: not valid JSON: expecting property name"),
-        ('{"a": NaN}', "not valid JSON: NaN, or a number beyond bounds"),
-        ('{"a": ' + "1" * 5000 + "}", "not valid JSON: NaN, or a number beyond bounds"),
+        ('{"a": ' + "1" * 5000 + "}", "not valid JSON: a number beyond bounds"),
         ("", ": expected an object at the top, got nothing"),
         (" \n", ": expected an object at the top, got nothing"),
         ("[1]", ": expected an object at the top, got a list"),
         ("[" * 5000 + "]" * 5000, ": nested too deeply to be a config"),
         ("[" * 60 + "]" * 60, ": nested too deeply to be a config"),
         (
-            '{"servers": {"s": {}, "t": {}, "s": {"command": "x"}}}',
-            ": servers.s: expected once, found 2 times",
+            '{"servers":\n {"s": {},\n "t": {},\n "s" : {"command": "x"}}}',
+            ": servers.s: expected once, found again (lines 2 and 4)",
+        ),
+        (
+            '{"s": 1, "s": 2, "pad": "' + "x" * 2**15 + '"}',
+            ": s: expected once, found again\n",
+        ),
+        (
+            '{"servers": {"s": {"command": "a"}, "t": {"command": "b", "command": "x"}}}',
+            ": servers.t.command: expected once, found again",
         ),
         (
             '{"servers": {"s": {"command": "x", "description": "a\\u0000"}}}',
@@ -275,6 +311,10 @@ def test_no_sentence_holds_what_a_variable_stood_for(tmp_path):
         (
             '{"servers": {"s": {"command": "x", "env": {"\\ud800": ""}}}}',
             ": servers.s.env: expected text, found a NUL or half a character",
+        ),
+        (
+            '{"servers": {"s": {"command": "x"}}, "xzpipe": {"callTimeout": NaN}}',
+            ": xzpipe.callTimeout: expected seconds above 0, a year at most, got NaN",
         ),
         (
             '{"servers": {"s": {"command": "x"}}, "xzpipe": 1}',
@@ -296,7 +336,10 @@ def test_json_that_is_no_config_is_refused(tmp_path, text, problem):
         ("a: !!binary aGk=", "tags are not read"),
         ("a: !x 1", "tags are not read"),
         ("[a]: 1", ":1:1: not valid YAML: expected a key that is a string"),
-        ("a: &a {b: 1}\nc:\n  <<: *a", ":3:3: not valid YAML: merge keys are not read"),
+        (
+            "a: &a {b: 1}\nc:\n  <<: *a",
+            ":3:3: not valid YAML: expected a key that is a string, and no merge key",
+        ),
         ("a: *b", "found undefined alias"),
         ("&a [*a]", ": nested too deeply to be a config"),
         ("[" * 500, ": nested too deeply to be a config"),
@@ -308,7 +351,7 @@ def test_json_that_is_no_config_is_refused(tmp_path, text, problem):
         ("just words", ": expected an object at the top, got a string"),
         (
             "servers:\n  s: {command: x}\n  t: {command: x}\n  s: {command: y}",
-            ": servers.s: expected once, found 2 times (lines 2 and 4)",
+            ": servers.s: expected once, found again (lines 2 and 4)",
         ),
     ],
 )

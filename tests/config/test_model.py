@@ -7,8 +7,19 @@ import jsonschema
 import msgspec
 import pytest
 
-from xzpipe.config import model
-from xzpipe.config.model import Own, Server, Written, at, convert, found, schema
+from xzpipe.config.model import (
+    Backoff,
+    Own,
+    Server,
+    at,
+    convert,
+    expected,
+    found,
+    keys,
+    near,
+    schema,
+)
+from xzpipe.core import hub
 
 
 def problems_of(tree: dict, kind: type[msgspec.Struct], place: str = "here") -> list[str]:
@@ -22,7 +33,7 @@ def test_a_full_server_is_converted_field_by_field():
     raw = {"command": "uvx", "args": ["a", 1, True], "env": {"A": 2}, "startTimeout": 5}
     server = convert(raw, Server, "s", problems)
     assert problems == []
-    assert server == Server(command="uvx", args=("a", 1, True), env={"A": 2}, start_timeout=5.0)
+    assert server == Server(command="uvx", args=["a", 1, True], env={"A": 2}, start_timeout=5.0)
 
 
 def test_null_means_not_given():
@@ -33,12 +44,7 @@ def test_null_means_not_given():
     ("tree", "problem"),
     [
         ({"args": "x"}, "here.args: expected a list of strings, got a string"),
-        ({"args": [[]]}, "here.args[0]: expected a string, a number, true or false, got a list"),
         ({"env": []}, "here.env: expected an object of strings, got a list"),
-        (
-            {"env": {"A": None}},
-            "here.env.A: expected a string, a number, true or false, got null",
-        ),
         ({"command": {}}, "here.command: expected a string, got an object"),
         ({"timeout": 0}, "here.timeout: expected seconds above 0, a year at most, got 0"),
         (
@@ -47,12 +53,12 @@ def test_null_means_not_given():
         ),
         ({"timeout": True}, "here.timeout: expected seconds above 0, a year at most, got true"),
         (
-            {"startTimeout": Written("1e999")},
-            "here.startTimeout: expected seconds above 0, a year at most, got 1e999",
+            {"startTimeout": math.inf},
+            "here.startTimeout: expected seconds above 0, a year at most, got Infinity",
         ),
         (
             {"startTimeout": math.nan},
-            "here.startTimeout: expected seconds above 0, a year at most, got nan",
+            "here.startTimeout: expected seconds above 0, a year at most, got NaN",
         ),
         ({"disabled": "yes"}, "here.disabled: expected true or false, got a string"),
     ],
@@ -75,12 +81,17 @@ def test_a_wrong_field_is_named_with_what_was_expected_and_found(tree, problem):
             "found an unknown key",
         ),
         (
+            {"backoff": {"initail": 2}},
+            "xzpipe.backoff.initail: expected one of initial, maximum, resetAfter, "
+            "found an unknown key; did you mean initial?",
+        ),
+        (
             {"maxMessageBytes": 1},
             "xzpipe.maxMessageBytes: expected a whole number, 64 KiB to 256 MiB, got 1",
         ),
         (
-            {"maxMessageBytes": Written("1e6")},
-            "xzpipe.maxMessageBytes: expected a whole number, 64 KiB to 256 MiB, got 1e6",
+            {"maxMessageBytes": 1e6 + 0.5},
+            "xzpipe.maxMessageBytes: expected a whole number, 64 KiB to 256 MiB, got 1000000.5",
         ),
         ({"proxy": "on"}, 'xzpipe.proxy: expected "env", "none" or a proxy\'s URL, got a string'),
         (
@@ -93,21 +104,28 @@ def test_wrong_settings_are_named_with_what_was_expected_and_found(tree, problem
     assert problems_of(tree, Own, "xzpipe") == [problem]
 
 
-def test_two_wrong_fields_give_two_problems():
-    assert len(problems_of({"args": 1, "env": 2, "cwd": []}, Server)) == 3
+def test_what_is_no_object_is_refused():
+    assert problems_of([], Own, "xzpipe") == ["xzpipe: expected an object, got a list"]
+
+
+def test_every_wrong_field_is_a_problem_and_the_others_are_kept():
+    problems: list[str] = []
+    server = convert({"args": 1, "env": 2, "cwd": [], "command": "x"}, Server, "", problems)
+    assert len(problems) == 3
+    assert server == Server(command="x")
+
+
+def test_a_message_may_be_as_large_as_the_hub_takes_unless_it_is_said():
+    assert Own().max_message_bytes == hub.MAX_MESSAGE_BYTES
+
+
+def test_a_known_key_is_near_itself():
+    assert [near(key, keys(Server)) for key in keys(Server)] == list(keys(Server))
+    assert near("environ", keys(Own)) is None
 
 
 def test_a_proxy_may_be_a_url():
     assert convert({"proxy": "socks5://h:1"}, Own, "", []).proxy == "socks5://h:1"
-
-
-def test_a_number_remembers_how_it_was_written():
-    number = Written("3.10")
-    assert str(number) == "3.10"
-    assert number == 3.1
-    problems: list[str] = []
-    assert convert({"timeout": number}, Server, "", problems).timeout == 3.1
-    assert problems == []
 
 
 def test_places_are_safe_to_print():
@@ -139,7 +157,7 @@ def test_the_schema_names_its_dialect_and_describes_its_fields():
     assert tree["$defs"]["Server"]["properties"]["startTimeout"]["exclusiveMinimum"] == 0
 
 
-def test_every_description_says_what_is_expected():
-    for kind in (model.Server, model.Backoff, model.Own, model.File):
+def test_every_type_says_what_is_expected():
+    for kind in (Server, Backoff, Own):
         for each in msgspec.structs.fields(kind):
-            assert model._expected(each.type), each.name
+            assert each.type is Backoff or expected(each.type), each.name

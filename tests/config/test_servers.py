@@ -7,6 +7,7 @@ import pytest
 from xzpipe.config.model import Own
 from xzpipe.config.servers import Surroundings, from_command, is_off, launch, name_of, table
 from xzpipe.config.settings import Overrides, effective
+from xzpipe.errors import UsageError
 
 ENV = {
     "PATH": "/bin",
@@ -61,8 +62,42 @@ def test_what_is_not_given_has_a_default(around):
     assert (result.cwd, result.call_timeout, result.start_timeout) == (None, 300.0, 60.0)
 
 
-def test_a_huge_timeout_is_in_milliseconds(around):
-    assert launch("s", {"command": "x", "timeout": 60000}, "p", around, []).call_timeout == 60.0
+def test_a_timeout_is_in_seconds_however_long(around):
+    assert launch("s", {"command": "x", "timeout": 60000}, "p", around, []).call_timeout == 60000.0
+
+
+def test_what_the_children_get_holds_no_token(around):
+    """Our rule: whoever has the token can play the user's device."""
+    raw = {
+        "command": "abcdef",
+        "args": ["ab", "--url=${COPY}"],
+        "env": {"A": "${MCP_ENDPOINT}", "B": "abc"},
+    }
+    assert problems_of(raw, around) == [
+        f"mcpServers.s.{place}: holds the endpoint's token, which a server must not get"
+        for place in ("command", "args[1]", "env.A")
+    ]
+
+
+@pytest.mark.parametrize("given", ["wss://h/?token=fr%2Bcli", "'wss://h/?token=fr%2Bcli' "])
+def test_the_token_may_come_from_the_command_line_in_any_spelling(tmp_path, given):
+    settings = effective(Own(), {}, Overrides(endpoint=given))
+    around = Surroundings(tmp_path, {}, settings)
+    for token in ("fr%2Bcli", "fr+cli"):
+        (problem,) = problems_of({"command": "x", "args": [token]}, around)
+        assert problem.startswith("mcpServers.s.args[0]: holds the endpoint's token")
+        with pytest.raises(UsageError, match="COMMAND: holds the endpoint's token") as caught:
+            from_command(["x", token], around)
+        assert token not in caught.value.message
+
+
+@pytest.mark.parametrize("value", [3.1, 1e3, float("inf")])
+def test_a_number_that_may_be_spelt_in_many_ways_is_to_be_quoted(around, value):
+    raw = {"command": "x", "args": ["a", value], "env": {"A": value}}
+    assert [each.partition(", got")[0] for each in problems_of(raw, around)] == [
+        f"mcpServers.s.{place}: expected a string" for place in ("args[1]", "env.A")
+    ]
+    assert all(each.endswith("; quote it") for each in problems_of(raw, around))
 
 
 def test_a_tilde_is_the_home_of_the_environment(around):
@@ -77,6 +112,10 @@ def test_a_missing_folder_is_shown_as_written(around):
         "mcpServers.s.cwd: expected a folder that exists; ${SECRET}/a is none"
     ]
     assert r"'\x1b' is none" in problems_of({"command": "x", "cwd": "\x1b"}, around)[0]
+
+
+def test_a_folder_with_an_unset_variable_is_one_problem(around):
+    assert len(problems_of({"command": "x", "cwd": "${NONE}/a"}, around)) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,20 +139,15 @@ def test_a_url_alone_is_a_remote_server(around):
     [
         ("x", ": expected an object, got a string"),
         ({}, ".command: expected the program to start, found nothing"),
-        ({"command": ""}, ".command: expected the program to start, found an empty string"),
+        ({"command": ""}, ".command: expected the program to start, found nothing"),
         ({"type": "stdio", "url": "u"}, ".command: expected the program to start, found nothing"),
-        (
-            {"type": "ws", "command": "x"},
-            ".type: expected stdio, sse, http or streamable-http, found another",
-        ),
+        ({"type": "ws", "command": "x"}, ".type: expected stdio, sse, http or streamable-http"),
         (
             {"transportType": "ws", "command": "x"},
-            ".transportType: expected stdio, sse, http or streamable-http, found another",
+            ".transportType: expected stdio, sse, http or streamable-http",
         ),
-        (
-            {"type": "stdio", "transportType": "sse"},
-            ".type: expected the same as transportType, found another",
-        ),
+        ({"args": [[]]}, ".args[0]: expected a string, got a list"),
+        ({"env": {"A": None}}, ".env.A: expected a string, got null"),
         (
             {"command": "x", "env": {"A=B": "1"}},
             ".env.A=B: expected a variable's name, not empty and without =",
@@ -138,9 +172,9 @@ def test_any_other_name_is_a_name(around):
 
 
 def test_all_problems_of_a_server_are_reported(around):
-    raw = {"args": 1, "env": {"A": None, "B": "${B}"}, "timeout": "x"}
+    raw = {"args": 1, "env": {"A": None, "B": "${B}"}, "timeout": "x", "cwd": "none"}
     places = [each.partition(": ")[0] for each in problems_of(raw, around)]
-    expected = ["env.B", "args", "env.A", "timeout", "command"]
+    expected = ["env.B", "args", "timeout", "command", "env.A", "cwd"]
     assert places == [f"mcpServers.s.{each}" for each in expected]
 
 
@@ -198,11 +232,28 @@ def test_the_servers_stand_under_one_of_two_keys(tree, key, problem):
         ("docker run x", "docker"),
         ("node --version", "node"),
         ("/", "server"),
-        ("python \x1b", "server"),
+        ("python \x1b", "python"),
+        ("\x1b", "server"),
+        ("python -c pass", "python"),
+        ("bash -lc server", "bash"),
+        ("node -e 1", "node"),
+        ("node --eval x", "node"),
+        ("python a;b.py", "python"),
+        ("npx @scope", "npx"),
+        ("python .", "python"),
+        ("python " + "x" * 33, "python"),
+        ("x" * 33, "server"),
+        ("python 计算器.py", "计算器"),
+        ("uvx pkg>=1", "pkg"),
     ],
 )
 def test_a_command_gives_the_server_its_name(command, name):
     assert name_of(command.split(" ")) == name
+
+
+def test_an_inline_script_is_no_name():
+    assert name_of(["python", "-u", "-c", "import os; print(os.environ)"]) == "python"
+    assert name_of(["python", "import os"]) == "python"
 
 
 def test_a_command_is_started_as_it_was_given(around):

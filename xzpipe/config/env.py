@@ -22,34 +22,20 @@ _BODY = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{).)*))?", 
 _SYNTAX = "${VAR}, ${VAR:-default} or ${env:VAR}, and $${ for a plain ${"
 
 
-def expand(value: Any, env: Mapping[str, str], place: str) -> tuple[Any, list[str]]:
-    """`value` with the references in all its strings replaced, and the problems by place.
+def expand(value: Any, env: Mapping[str, str], place: str, problems: list[str]) -> Any:
+    """`value` with the references in all its strings replaced; adds sentences to `problems`.
 
-    Objects and lists are walked; keys, and a reference that is a problem, are left alone. As in
-    a shell, a default also stands in for a variable that is set but empty.
+    Keys, and a reference that is a problem, are left alone. As in a shell, a default also stands in
+    for a variable that is set but empty.
     """
-    problems: list[str] = []
-    return _tree(value, env, place, problems), problems
 
-
-def _tree(value: Any, env: Mapping[str, str], place: str, problems: list[str]) -> Any:
-    parts = [_tree(item, env, where, problems) for where, item in within(place, value)]
-    if isinstance(value, dict):
-        return dict(zip(value, parts, strict=True))
-    if isinstance(value, list):
-        return parts
-    return _text(value, env, place, problems) if isinstance(value, str) else value
-
-
-def _text(text: str, env: Mapping[str, str], place: str, problems: list[str]) -> str:
     def replaced(reference: re.Match[str]) -> str:
         escape, body, closing = reference.groups()
         if escape:
             return reference[0][1:]
         known = _BODY.fullmatch(body)
         if not closing or known is None:
-            wrong = "found one of another form" if closing else "found ${ without its }"
-            problems.append(f"{place}: expected {_SYNTAX}; {wrong}")
+            problems.append(f"{place}: expected {_SYNTAX}; found another form")
             return reference[0]
         name, default = known.groups()
         if default is not None:
@@ -61,7 +47,12 @@ def _text(text: str, env: Mapping[str, str], place: str, problems: list[str]) ->
             )
         return env.get(name, reference[0])
 
-    return _REFERENCE.sub(replaced, text)
+    if isinstance(value, str):
+        return _REFERENCE.sub(replaced, value)
+    parts = [expand(item, env, where, problems) for where, item in within(place, value)]
+    if isinstance(value, dict):
+        return dict(zip(value, parts, strict=True))
+    return parts if isinstance(value, list) else value
 
 
 def read_text(path: Path, shown: str) -> str:
@@ -77,13 +68,10 @@ def read_text(path: Path, shown: str) -> str:
         raise ConfigError([f"{shown}: cannot be read: {reason}"]) from error
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError([f"{shown}: expected at most {MAX_FILE_BYTES} bytes, found more"])
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ConfigError([f"{shown}: expected UTF-8 text, found UTF-16; save the file as UTF-8"])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        wrong = f"found another byte at offset {error.start}"
-        raise ConfigError([f"{shown}: expected UTF-8 text, {wrong}"]) from error
+        raise ConfigError([f"{shown}: expected UTF-8 text, byte {error.start} is none"]) from error
     if "\0" in text:
         raise ConfigError([f"{shown}: expected UTF-8 text, found a NUL byte"])
     return text

@@ -1,99 +1,50 @@
 """What a config's reader should know although nothing is wrong: sentences with a place and a fix.
 
-Pure: looks at the file's tree as written, before any variable is expanded, and shows no value.
+Pure: looks at the file's tree as written, before any variable is expanded, and shows no text of it.
 """
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from msgspec import Struct
 
-from xzpipe.config.model import MAX_SERVER_TIMEOUT, Backoff, File, Own, Server, at, keys
-from xzpipe.config.servers import is_off
+from xzpipe.config.model import File, Server, at, found, keys, near
+from xzpipe.config.servers import is_off, table
 
-# keys of Claude, Cline, Cursor, VS Code, mcphub, 78/mcp-calculator …, which share these files
-FOREIGN = frozenset(
-    "$schema alwaysAllow author autoApprove description disabledTools envFile gallery headers icon "
-    "iconPath id inputs license name restart sse_read_timeout tags tools version".split()
-)
-SYNONYMS = {
-    "arguments": "args",
-    "argv": "args",
-    "cmd": "command",
-    "environ": "env",
-    "environment": "env",
-    "transport": "type",
-    "workdir": "cwd",
-    "workingdirectory": "cwd",
-}
+LONG = 3600  # seconds; Claude Code writes milliseconds, and nobody waits an hour for a tool
 
 _LITERAL_TOKEN = re.compile(r"[?&]token=(?!\$\{)[^&#]")
 
 
 def warnings(tree: dict[str, Any]) -> list[str]:
     """The warnings for a whole file, which may be wrong in any way."""
-    key = "mcpServers" if tree.get("mcpServers") else "servers"
-    return [
-        *_misspelt(tree, File, ""),
-        *_settings(tree.get("xzpipe")),
-        *_servers(tree.get(key), key),
-    ]
-
-
-def near(key: str, known: Iterable[str]) -> str | None:
-    """The known key that `key` was probably meant to be; None if it is near none."""
-    spelt = {_folded(each): each for each in known}
-    if (synonym := SYNONYMS.get(_folded(key))) in spelt.values():
-        return synonym
-    close = get_close_matches(_folded(key), spelt, n=1, cutoff=0.8)
-    return spelt[close[0]] if close else None
-
-
-def _settings(own: object) -> Iterable[str]:
-    if not isinstance(own, dict):
-        return
-    yield from _misspelt(own, Own, "xzpipe")
-    yield from _misspelt(own.get("backoff"), Backoff, "xzpipe.backoff")
-    endpoint = own.get("endpoint")
+    said = _misspelt(tree, File, "")
+    own = tree.get("xzpipe")
+    endpoint = own.get("endpoint") if isinstance(own, dict) else None
     if isinstance(endpoint, str) and _LITERAL_TOKEN.search(endpoint):
-        yield "xzpipe.endpoint: holds its token in clear; put the URL into MCP_ENDPOINT or .env"
-
-
-def _servers(servers: object, key: str) -> Iterable[str]:
-    if not isinstance(servers, dict):
-        return
-    on = {name: raw for name, raw in servers.items() if not is_off(raw)}
-    if servers and not on:
-        yield f"{key}: every server is switched off; switch one on to have any tools"
-    for name, raw in on.items():
-        if isinstance(raw, dict):
-            yield from _server(raw, at(key, name))
+        said += ["xzpipe.endpoint: holds its token in clear; put the URL into MCP_ENDPOINT or .env"]
+    key, servers = table(tree, [])
+    for name, raw in servers.items():
+        if isinstance(raw, dict) and not is_off(raw):
+            said += _server(raw, at(key, name))
+    return said
 
 
 def _server(raw: dict[str, Any], place: str) -> Iterable[str]:
     yield from _misspelt(raw, Server, place)
     if "envFile" in raw:
-        yield (
-            f"{at(place, 'envFile')}: is not read; put its variables into env, "
-            "or into a .env beside the config"
-        )
-    timeout = raw.get("timeout")
-    if isinstance(timeout, int | float) and timeout > MAX_SERVER_TIMEOUT:
-        yield (
-            f"{at(place, 'timeout')}: taken as milliseconds, being above {MAX_SERVER_TIMEOUT}; "
-            "write it in seconds"
-        )
+        yield f"{place}.envFile: is not read; put its variables into env, or into .env"
+    for key in ("timeout", "startTimeout"):
+        value = raw.get(key)
+        if isinstance(value, int | float) and value > LONG:
+            yield f"{place}.{key}: {key} is in seconds; {found(value)} looks like milliseconds"
 
 
-def _misspelt(tree: object, kind: type[Struct], place: str) -> Iterable[str]:
+def _misspelt(tree: dict[str, Any], kind: type[Struct], place: str) -> list[str]:
     known = keys(kind)
-    for key in tree if isinstance(tree, dict) else ():
-        meant = None if key in known or key in FOREIGN else near(key, known)
-        if meant:
-            yield f"{at(place, key)}: is not read; did you mean {meant}?"
-
-
-def _folded(key: str) -> str:
-    return re.sub("[-_ ]", "", key.lower())
+    return [
+        f"{at(place, key)}: is not read; did you mean {meant}?"
+        for key in tree
+        if key not in known and (meant := near(key, known))
+    ]

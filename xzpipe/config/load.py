@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 from xzpipe.config import lint
 from xzpipe.config.env import expand, read_dotenv, read_text
-from xzpipe.config.model import Own, Written, at, convert, found, within
+from xzpipe.config.model import Own, at, convert, found, safe, within
 from xzpipe.config.servers import Surroundings, from_command, home, is_off, launch, table
 from xzpipe.config.settings import Overrides, Settings, effective
 from xzpipe.core.launch import Launch
@@ -27,7 +28,7 @@ NAMES = ("mcp_config.json", "mcp_config.yaml", "mcp_config.yml")
 MAX_DEPTH = 50  # a config is five deep; every walk over one may recurse
 MAX_NODES = 100_000  # YAML aliases can make a small file expand without end
 
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)((?:\.\d+)?(?:[eE][+-]?\d+)?)")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _YAML_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str")}
@@ -67,8 +68,7 @@ def find(config: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
             if not os.path.exists(path):
                 raise ConfigError([f"{_shown(path, cwd)}: no such file; {source} names it"])
             return path
-    candidates = (cwd / name for name in NAMES)
-    return next((path for path in candidates if os.path.exists(path)), None)
+    return next((path for name in NAMES if os.path.exists(path := cwd / name)), None)
 
 
 def load(
@@ -96,18 +96,15 @@ def load(
     tree = _read(cwd / path, shown, problems) if path else {}
     if command:
         tree = {key: value for key, value in tree.items() if key == "xzpipe"}
-    own = _own(tree.get("xzpipe"), env, problems)
+    own = convert(expand(tree.get("xzpipe"), env, "xzpipe", problems), Own, "xzpipe", problems)
     around = Surroundings(folder, env, effective(own, env, overrides or Overrides()))
     if command:
         servers, off = [from_command(command, around)], []
     else:
-        key, raw = table(tree, problems)
-        off = [name for name in raw if is_off(raw[name])]
-        servers = [
-            launch(name, raw[name], at(key, name), around, problems)
-            for name in raw
-            if not is_off(raw[name])
-        ]
+        key, entries = table(tree, problems)
+        off = [name for name, raw in entries.items() if is_off(raw)]
+        on = {name: raw for name, raw in entries.items() if not is_off(raw)}
+        servers = [launch(name, raw, at(key, name), around, problems) for name, raw in on.items()]
     warnings = tuple(f"{shown}: {warning}" for warning in lint.warnings(tree))
     if problems:
         raise ConfigError([f"{shown}: {problem}" for problem in problems], "\n".join(warnings))
@@ -115,28 +112,15 @@ def load(
 
 
 def _shown(path: Path, cwd: Path) -> str:
-    text = str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
-    return text if text.isprintable() else ascii(text)
-
-
-def _own(raw: Any, env: Mapping[str, str], problems: list[str]) -> Own:
-    if raw is not None and not isinstance(raw, dict):
-        problems.append(f"xzpipe: expected an object, got {found(raw)}")
-        return Own()
-    tree, unset = expand(raw or {}, env, "xzpipe")
-    problems += unset
-    return convert(tree, Own, "xzpipe", problems)
+    return safe(str(path.relative_to(cwd) if path.is_relative_to(cwd) else path))
 
 
 class _Object(dict[str, Any]):
-    """An object of the file that knows which keys were given twice, and the lines if it can."""
+    """An object of the file that knows which of its keys were given again."""
 
-    def __init__(self, pairs: Sequence[tuple[str, Any]], lines: Sequence[int] = ()) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        places: dict[str, list[int]] = {}
-        for (name, _), line in zip(pairs, lines or [0] * len(pairs), strict=True):
-            places.setdefault(name, []).append(line)
-        self.repeated = {name: on for name, on in places.items() if len(on) > 1}
+        self.again = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
 
 
 def _read(path: Path, shown: str, problems: list[str]) -> dict[str, Any]:
@@ -145,7 +129,7 @@ def _read(path: Path, shown: str, problems: list[str]) -> dict[str, Any]:
     parse = _parse_yaml if path.suffix in (".yaml", ".yml") else _parse_json
     try:
         tree = parse(text, shown) if text.strip() else None
-        problems += _flaws(tree, "")
+        problems += _flaws(tree, "", text)
     except RecursionError as error:
         raise ConfigError([f"{shown}: nested too deeply to be a config"]) from error
     if not isinstance(tree, dict):
@@ -154,41 +138,37 @@ def _read(path: Path, shown: str, problems: list[str]) -> dict[str, Any]:
     return tree
 
 
-def _flaws(tree: Any, place: str, depth: int = 0) -> list[str]:
+def _flaws(tree: Any, place: str, text: str, depth: int = 0) -> list[str]:
     """What a parser lets through: keys given twice, and text that no process can be handed."""
     if depth > MAX_DEPTH:
         raise RecursionError
-    repeated = tree.repeated if isinstance(tree, _Object) else {}
-    problems = [
-        f"{at(place, key)}: expected once, found {len(lines)} times{_on(lines)}"
-        for key, lines in repeated.items()
-    ]
+    again = getattr(tree, "again", ())
+    problems = [f"{at(place, key)}: expected once, found again{_lines(key, text)}" for key in again]
     texts = [each for each in (tree if isinstance(tree, dict) else [tree]) if isinstance(each, str)]
     if any(map(_UNUSABLE.search, texts)):
         problems.append(f"{place}: expected text, found a NUL or half a character")
     for where, item in within(place, tree):
-        problems += _flaws(item, where, depth + 1)
+        problems += _flaws(item, where, text, depth + 1)
     return problems
 
 
-def _on(lines: list[int]) -> str:
-    return f" (lines {' and '.join(map(str, lines))})" if all(lines) else ""
+def _lines(key: str, text: str) -> str:
+    """Where a key stands that was given twice, unless keys of that name stand elsewhere too."""
+    if len(text) > 2**15:  # a search for each of thousands of keys would take minutes
+        return ""
+    spelt = re.finditer(rf"(?<!\w)[\"']?{re.escape(key)}[\"']?\s*:", text)
+    lines = [text.count("\n", 0, each.start()) + 1 for each in spelt]
+    return f" (lines {lines[0]} and {lines[1]})" if len(lines) == 2 else ""
 
 
 def _parse_json(text: str, shown: str) -> Any:
     try:
-        return json.loads(
-            text, object_pairs_hook=_Object, parse_float=Written, parse_constant=_no_constant
-        )
+        return json.loads(text, object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
         place = f"{shown}:{error.lineno}:{error.colno}"
         raise ConfigError([f"{place}: not valid JSON: {_json_reason(error)}"]) from error
     except ValueError as error:
-        raise ConfigError([f"{shown}: not valid JSON: NaN, or a number beyond bounds"]) from error
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+        raise ConfigError([f"{shown}: not valid JSON: a number beyond bounds"]) from error
 
 
 def _json_reason(error: json.JSONDecodeError) -> str:
@@ -215,20 +195,14 @@ def _parse_yaml(text: str, shown: str) -> Any:
             refuse("too many values; aliases multiply them", node)
         if node.tag not in _YAML_TAGS:
             refuse("tags are not read; remove the !", node)
-        match node:
-            case yaml.MappingNode():
-                pairs = [(name(key), plain(value)) for key, value in node.value]
-                return _Object(pairs, [key.start_mark.line + 1 for key, _ in node.value])
-            case yaml.SequenceNode():
-                return [plain(item) for item in node.value]
-        return node.value if node.style else _scalar(node.value)
-
-    def name(key: Any) -> str:
-        if not isinstance(key, yaml.ScalarNode):
-            refuse("expected a key that is a string", key)
-        if key.value == "<<":
-            refuse("merge keys are not read; write the keys out", key)
-        return str(key.value)
+        if isinstance(node, yaml.ScalarNode):
+            return node.value if node.style else _scalar(node.value)
+        if isinstance(node, yaml.SequenceNode):
+            return [plain(item) for item in node.value]
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                refuse("expected a key that is a string, and no merge key", key)
+        return _Object([(key.value, plain(value)) for key, value in node.value])
 
     try:
         # BaseLoader makes no objects and takes no plain word for anything but a string
@@ -242,7 +216,5 @@ def _parse_yaml(text: str, shown: str) -> Any:
 
 
 def _scalar(text: str) -> Any:
-    number = _NUMBER.fullmatch(text)
-    if number:
-        return Written(text) if number[1] else int(text)
-    return _WORDS.get(text.lower() if text.istitle() or text.isupper() else text, text)
+    word = text.lower()
+    return _WORDS[word] if word in _WORDS else json.loads(text) if _NUMBER.fullmatch(text) else text

@@ -4,23 +4,27 @@ Looks at the disk only to see whether a server's `cwd` is there. Sentences show 
 never what a variable stood for. What is switched off is not looked at.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from xzpipe.config.env import expand
-from xzpipe.config.model import MAX_SERVER_TIMEOUT, Server, at, convert, found, keys, unprintable
+from xzpipe.config.model import Server, at, convert, folded, found, keys, safe, unprintable, within
 from xzpipe.config.settings import Settings
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.launch import Launch, child_env
+from xzpipe.errors import UsageError
 
+_OFF = {"disabled": True, "enabled": False, "isActive": False}
 _REMOTE = ("sse", "http", "streamablehttp")
-_INTERPRETER = re.compile(r"(python|pypy|node|uvx|npx|bunx|bun|deno|tsx|ruby|bash|sh)[\d.]*")
-_SCRIPT = re.compile(r"\.(py|js|mjs|cjs|ts|mts|rb|sh|exe)$")
-_VERSION = re.compile(r"(?<=.)(@|==|>=|~=|\[).*")
+_RUNNER = re.compile(r"(python|pypy|node|uvx|npx|bunx|bun|deno|tsx|ruby|bash|sh)[\d.]*")
+_INLINE = re.compile(r"-\w*[ce]|--eval")  # what follows is a script itself
+_TOKEN = "holds the endpoint's token, which a server must not get"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,10 @@ class Surroundings:
     env: Mapping[str, str]
     settings: Settings
 
-    def child_env(self, own: Mapping[str, str]) -> dict[str, str]:
-        return child_env(self.env, own, Endpoint(self.settings.endpoint or "").secrets)
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The endpoint's token, however it may be spelt."""
+        return Endpoint((self.settings.endpoint or "").strip("'\" \t\r\n")).secrets
 
 
 def table(tree: dict[str, Any], problems: list[str]) -> tuple[str, dict[str, Any]]:
@@ -41,67 +47,66 @@ def table(tree: dict[str, Any], problems: list[str]) -> tuple[str, dict[str, Any
     if len(present) == 2:
         problems.append("servers: expected one of mcpServers and servers, found both; keep one")
     key = present[0] if present else "mcpServers"
-    servers = tree.get(key)
-    if servers and not isinstance(servers, dict):
+    servers = tree.get(key) or {}
+    if not isinstance(servers, dict):
         problems.append(f"{key}: expected an object of servers by name, got {found(servers)}")
-    elif not servers:
+        return key, {}
+    if not servers:
         problems.append(f"{key}: names no server; expected at least one")
-    return key, servers if isinstance(servers, dict) else {}
+    return key, servers
 
 
 def is_off(raw: object) -> bool:
     """Whether a server is switched off, in any of the three ways that programs write it."""
-    return isinstance(raw, dict) and (
-        raw.get("disabled") is True or raw.get("enabled") is False or raw.get("isActive") is False
-    )
+    return isinstance(raw, dict) and any(raw.get(key) is off for key, off in _OFF.items())
 
 
 def launch(name: str, raw: Any, place: str, around: Surroundings, problems: list[str]) -> Launch:
     """The server `name` of a config file; only a stand-in if anything is added to `problems`."""
-    before = len(problems)
     if unprintable(name):
         problems.append(f"{place}: expected a name without control characters, and not empty")
     if not isinstance(raw, dict):
         problems.append(f"{place}: expected an object, got {found(raw)}")
-        raw = {}
-    ours = {key: value for key, value in raw.items() if key in keys(Server)}
-    expanded, unset = expand(ours, around.env, place)
-    problems += unset
-    server = convert(expanded, Server, place, problems)
-    problems += _transport(expanded, place)
+        return Launch(name, (), {})
+    ours = {key: raw[key] for key in keys(Server) if raw.get(key) is not None}
+    ours.setdefault("timeout", around.settings.call_timeout)
+    tree = expand(ours, around.env, place, problems)
+    server = convert(tree, Server, place, problems)
+    problems += _transport(server, tree, place)
     problems += [
         f"{at(at(place, 'env'), key)}: expected a variable's name, not empty and without ="
         for key in server.env
         if not key or "=" in key
     ]
-    if len(problems) > before:
-        return Launch(name, (), {})
-    own = {key: _text(value) for key, value in server.env.items()}
-    argv = (server.command or "", *map(_text, server.args))
-    timeout = server.timeout or around.settings.call_timeout
-    return Launch(
-        name=name,
-        argv=argv,
-        env=around.child_env(own),
-        cwd=_folder(server.cwd, str(raw.get("cwd")), at(place, "cwd"), around, problems),
-        start_timeout=float(server.start_timeout),
-        call_timeout=float(timeout / 1000 if timeout > MAX_SERVER_TIMEOUT else timeout),
-    )
+    secrets = around.secrets
+    argv = _texts({"command": server.command or ""}, place, secrets, problems)
+    argv += _texts(server.args, f"{place}.args", secrets, problems)
+    own = _texts(server.env, f"{place}.env", secrets, problems)
+    cwd = str(around.folder / home(server.cwd, around.env)) if server.cwd else None
+    in_cwd = f"{place}.cwd: "
+    if cwd and not os.path.isdir(cwd) and not any(each.startswith(in_cwd) for each in problems):
+        problems.append(f"{in_cwd}expected a folder that exists; {safe(raw['cwd'])} is none")
+    env = child_env(around.env, dict(zip(server.env, own, strict=True)), secrets)
+    return Launch(name, tuple(argv), env, cwd, server.start_timeout, server.timeout)
 
 
 def from_command(command: Sequence[str], around: Surroundings) -> Launch:
     """The one server of `xzpipe run -- COMMAND ARG…`."""
-    env, timeout = around.child_env({}), around.settings.call_timeout
+    secrets, timeout = around.secrets, around.settings.call_timeout
+    if any(secret in word for secret in secrets for word in command):
+        raise UsageError(f"COMMAND: {_TOKEN}")
+    env = child_env(around.env, {}, secrets)
     return Launch(name_of(command), tuple(command), env, call_timeout=timeout)
 
 
 def name_of(command: Sequence[str]) -> str:
     """A name for a server that has only a command: what an interpreter runs, else the program."""
     program = _stem(command[0])
-    if _INTERPRETER.fullmatch(program):
-        arguments = (each for each in command[1:] if not each.startswith("-"))
-        program = _stem(next(arguments, program))
-    return program if not unprintable(program) else "server"
+    pairs = (pair for pair in pairwise(command) if not pair[1].startswith("-"))
+    before, word = next(pairs, ("", ""))
+    if _RUNNER.fullmatch(program) and not _INLINE.fullmatch(before):
+        program = _stem(word) or program
+    return program or "server"
 
 
 def home(text: str, env: Mapping[str, str]) -> str:
@@ -110,44 +115,38 @@ def home(text: str, env: Mapping[str, str]) -> str:
 
 
 def _stem(word: str) -> str:
-    return _SCRIPT.sub("", _VERSION.sub("", word.rstrip("/").rpartition("/")[2]))
+    """`word` without folders, an npm scope, a version and an extension; "" if that is no name."""
+    name = re.split(r"[@=<>~\[]", word.rpartition("/")[2])[0]
+    name = re.sub(r"\.(py|[cm]?[jt]s|rb|sh|exe)$", "", name)
+    return name if re.fullmatch(r"\w[\w.-]{0,31}", name) else ""
 
 
-def _transport(tree: dict[str, Any], place: str) -> list[str]:
+def _transport(server: Server, tree: dict[str, Any], place: str) -> list[str]:
     """What is wrong with a server's transport; and a stdio server needs a command."""
-    written = {
-        key: tree[key] for key in ("type", "transportType") if isinstance(tree.get(key), str)
-    }
-    kinds = [re.sub("[-_ ]", "", each.lower()) for each in written.values()]
-    command = tree.get("command")
-    if len(set(kinds)) > 1:
-        return [f"{at(place, 'type')}: expected the same as transportType, found another"]
-    kind = kinds[0] if kinds else "http" if tree.get("url") and command is None else "stdio"
+    bare = "http" if server.url and not server.command else "stdio"
+    kind = folded(server.type or server.transport_type or bare)
     if kind in _REMOTE:
         return [
             f"{place}: a remote server (sse, http), and xzpipe starts only stdio servers so far; "
             'run it through a proxy: "command": "uvx", "args": ["mcp-proxy", "URL"]'
         ]
     if kind != "stdio":
-        known = "stdio, sse, http or streamable-http"
-        return [f"{at(place, next(iter(written)))}: expected {known}, found another"]
-    if command is None or command == "":
-        was = "nothing" if command is None else found(command)
-        return [f"{at(place, 'command')}: expected the program to start, found {was}"]
+        key = "type" if server.type else "transportType"
+        return [f"{place}.{key}: expected stdio, sse, http or streamable-http"]
+    if tree.get("command") in (None, ""):
+        return [f"{place}.command: expected the program to start, found nothing"]
     return []
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _folder(
-    cwd: str | None, written: str, place: str, around: Surroundings, problems: list[str]
-) -> str | None:
-    if cwd is None:
-        return None
-    folder = str(around.folder / home(cwd, around.env))
-    if not os.path.isdir(folder):
-        shown = ascii(written) if unprintable(written) else written
-        problems.append(f"{place}: expected a folder that exists; {shown} is none")
-    return folder
+def _texts(values: Any, place: str, secrets: Sequence[str], problems: list[str]) -> list[str]:
+    """Arguments or variables as text: 8080 and true are taken for what they look like."""
+    texts: list[str] = []
+    for where, value in within(place, values):
+        text = json.dumps(value) if isinstance(value, int) else value
+        if not isinstance(text, str):
+            quote = "; quote it" if isinstance(text, float) else ""
+            problems.append(f"{where}: expected a string, got {found(text)}{quote}")
+        elif any(secret in text for secret in secrets):
+            problems.append(f"{where}: {_TOKEN}")
+        texts.append(text)
+    return texts

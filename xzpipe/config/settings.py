@@ -37,16 +37,14 @@ class Settings:
 def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Settings:
     """The settings in effect; `env` already holds what `.env` adds to the environment.
 
-    Raises UsageError for an option or a variable that is no time, and for a first wait above the
-    longest.
+    Raises UsageError for what is no time, and for a first wait above the longest.
     """
     initial = _seconds("initial", overrides.backoff_initial, env, own.backoff.initial)
     maximum = _seconds("max", overrides.backoff_max, env, own.backoff.maximum)
     if initial > maximum:
         raise UsageError(
             f"the first wait, {initial:g} s, is longer than the longest, {maximum:g} s",
-            "Look at --backoff-initial and --backoff-max, XZPIPE_BACKOFF_INITIAL and "
-            "XZPIPE_BACKOFF_MAX, and xzpipe.backoff in the config file.",
+            "Look at --backoff-*, XZPIPE_BACKOFF_* and xzpipe.backoff in the config file.",
         )
     return Settings(
         endpoint=overrides.endpoint or env.get("MCP_ENDPOINT") or own.endpoint or None,
@@ -59,14 +57,11 @@ def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Setting
     )
 
 
-def _seconds(name: str, option: float | None, env: Mapping[str, str], otherwise: float) -> float:
-    variable = f"XZPIPE_BACKOFF_{name.upper()}"
-    if option is not None:
-        return _positive(f"--backoff-{name}", option)
-    return _positive(variable, env[variable]) if env.get(variable) else float(otherwise)
-
-
-def _positive(place: str, value: float | str) -> float:
+def _seconds(name: str, value: float | str | None, env: Mapping[str, str], file: float) -> float:
+    place = f"--backoff-{name}"
+    if value is None:
+        place = f"XZPIPE_BACKOFF_{name.upper()}"
+        value = env.get(place) or file
     try:
         seconds = float(value)
     except ValueError:
