@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from xzpipe import app
 from xzpipe.config.load import Config, load
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, LinkUp, ServerDown, ServerReady, ServerStarting, ServerStopped
-from xzpipe.errors import CallError, UsageError
+from xzpipe.errors import CallError, ServerError, UsageError
 from xzpipe.guard import Guard
 from xzpipe.serve import listening
 
@@ -192,20 +193,67 @@ async def test_a_server_that_never_starts_costs_the_others_nothing(tmp_path):
 async def test_a_local_endpoint_offers_all_servers_under_their_names(tmp_path):
     heard = Heard()
     servers = {"one": entry("--only", "echo"), "two": entry("--only", "whoami", "--name", "2nd")}
-    announced: list[Endpoint] = []
-    async with anyio.create_task_group() as tasks:
-        run_local = app.run_local
-        tasks.start_soon(
-            run_local, Guard(), config(tmp_path, servers), heard, announced.append, heard
-        )
-        await heard.event(ServerReady, 4)  # each is ready in the bridge, and then in the endpoint
-        [address] = announced
+    chosen = config(tmp_path, servers)
+    async with app.local_endpoint(chosen, heard) as address, anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(app.run, Guard(), chosen, address, lambda _: None, label=True))
+        await heard.event(ServerReady, 2)
         async with app.calling_endpoint(address) as session:
             tools = {tool["name"]: tool["server_id"] for tool in await session.tools()}
             assert tools == {"echo": "one", "whoami": "two"}
             answer = await session.call("whoami", {})
             assert answer["content"][0]["text"] == "2nd"
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_local_endpoint_is_announced_once_when_there_is_something_to_call(tmp_path):
+    servers = {
+        "bad": entry("--exit-at-start", 1),
+        "one": entry("--only", "echo"),
+        "two": entry("--only", "whoami", "--start-delay", 0.2),
+    }
+    heard, announced = Heard(), Announced()
+    async with anyio.create_task_group() as tasks:
+        chosen = config(tmp_path, servers)
+        tasks.start_soon(app.run_local, Guard(), chosen, heard, announced)
+        await announced.bell.until(lambda: announced.addresses)
+        assert heard.of(ServerReady)
+        async with app.calling_endpoint(announced.addresses[0]) as session:
+            assert "echo" in {tool["name"] for tool in await session.tools()}
+            with anyio.fail_after(WAIT):
+                while len(await session.tools()) < 2:
+                    pass
+        tasks.cancel_scope.cancel()
+    assert len(announced.addresses) == 1
+
+
+class Announced:
+    """The addresses that were announced."""
+
+    def __init__(self) -> None:
+        self.addresses: list[Endpoint] = []
+        self.bell = Bell()
+
+    def __call__(self, address: Endpoint) -> None:
+        self.addresses.append(address)
+        self.bell.ring()
+
+
+@pytest.mark.anyio
+async def test_a_local_endpoint_waits_longer_than_its_slowest_server_may_take(
+    tmp_path, monkeypatch
+):
+    """Else its own limit, and its own words, would end a call that a server has longer for."""
+    given: dict[str, Any] = {}
+
+    def listen(emit: Any, **options: Any) -> Any:
+        given.update(options)
+        return listening(emit, **options)
+
+    monkeypatch.setattr(app, "listening", listen)
+    servers = {"one": {**entry(), "timeout": 5}, "two": {**entry(), "timeout": 600}}
+    async with app.local_endpoint(config(tmp_path, servers), lambda _: None):
+        assert given["call_timeout"] == 610
 
 
 # Calling
@@ -218,20 +266,67 @@ async def test_a_session_with_a_config_begins_when_every_server_is_ready_or_has_
         "bad": entry("--exit-at-start", 1),
     }
     heard = Heard()
-    async with app.calling_servers(Guard(), config(tmp_path, servers), heard) as session:
+    async with app.calling_servers(Guard(), config(tmp_path, servers), heard) as (session, failed):
         assert [tool["name"] for tool in await session.tools()] == ["echo"]
         assert (await session.call("echo", {"text": "x"}))["content"][0]["text"] == "x"
         with pytest.raises(CallError, match=r"unknown tool: nope \(-32602\)"):
             await session.call("nope", {})
+        assert list(failed) == ["bad"]
+        assert failed["bad"].reason.endswith("it exited with code 1")
+        assert "ModuleNotFoundError" in failed["bad"].stderr[-1]
     assert len(heard.of(ServerReady)) == 1
+    assert heard.of(ServerDown) == []
     assert not any(alive(each.pid) for each in heard.of(ServerStarting))
 
 
 @pytest.mark.anyio
+async def test_without_a_server_that_is_ready_there_is_no_session(tmp_path):
+    servers = {"one": entry("--exit-at-start", 3), "two": {"command": "no-such-command-xyz"}}
+    heard = Heard()
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with app.calling_servers(Guard(), config(tmp_path, servers), heard):
+            pass
+    [error] = raised.value.exceptions
+    assert isinstance(error, ServerError)
+    assert "it exited with code 3; it last wrote:\n    Traceback" in error.message
+    assert "two: " in error.message and "no-such-command-xyz" in error.message
+    assert "next try" not in error.message and "restarting" not in error.message
+    assert heard.of(ServerDown) == []
+
+
+@pytest.mark.anyio
+async def test_a_server_whose_next_try_was_in_time_has_not_failed(tmp_path):
+    flaky = entry("--fail-first", 1, "--diary", tmp_path / "diary", "--only", "echo")
+    servers = {"flaky": flaky, "slow": entry("--start-delay", 1, "--only", "whoami")}
+    chosen = config(tmp_path, servers)
+    async with app.calling_servers(Guard(), chosen, lambda _: None) as (session, failed):
+        assert {tool["name"] for tool in await session.tools()} == {"echo", "whoami"}
+        assert failed == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("timeouts", "longest"), [((5, 600), 610), ((5,), 15)])
+async def test_a_session_waits_longer_than_its_slowest_server_may_take(timeouts, longest, tmp_path):
+    servers = {f"s{seconds}": {**entry(), "timeout": seconds} for seconds in timeouts}
+    chosen = config(tmp_path, servers)
+    async with app.calling_servers(Guard(), chosen, lambda _: None) as (session, _):
+        assert session.answer_within == longest
+
+
+@pytest.mark.anyio
+async def test_the_limit_of_a_server_is_what_ends_a_call(tmp_path):
+    servers = {"one": {**entry(), "timeout": 0.05}}
+    async with app.calling_servers(Guard(), config(tmp_path, servers), lambda _: None) as (it, _):
+        with pytest.raises(CallError, match=r"\(-32000\)"):
+            await it.call("silent", {})
+
+
+@pytest.mark.anyio
 async def test_a_server_that_dies_in_a_call_is_a_call_error(tmp_path):
-    async with app.calling_servers(
-        Guard(), config(tmp_path, {"one": entry()}), lambda _: None
-    ) as session:
+    async with app.calling_servers(Guard(), config(tmp_path, {"one": entry()}), lambda _: None) as (
+        session,
+        _,
+    ):
         with pytest.raises(CallError, match="it exited with code 3"):
             await session.call("die", {"code": 3})
 

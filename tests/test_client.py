@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.servers.session import WAIT
-from xzpipe.client import MAX_PAGES, Session
-from xzpipe.errors import CallError
+from xzpipe.client import Session
+from xzpipe.core.tools import MAX_PAGES
+from xzpipe.errors import CallError, UsageError
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,76 @@ async def test_what_answers_nothing_is_ignored():
             assert session.receive(wrong)
         far.answer(1, {"result": {"right": 1}})
         far.answer(1, {"result": {"right": 2}})
+
+
+# JSON that is legal and odd
+
+HALF = "\ud83d"  # half of an emoji, as servers write it that cut a string inside one
+
+
+async def test_half_a_character_goes_both_ways():
+    far = Far(b'{"content":[{"type":"text","text":"\\ud83d"}]}')
+    answer = await far.session.call(f"tool {HALF}", {HALF: [HALF], "byte": "\udcff", "文": "文"})
+    assert answer == {"content": [{"type": "text", "text": HALF}]}
+    given = far.sent[0]["params"]
+    assert given["name"] == f"tool {HALF}"
+    assert given["arguments"] == {HALF: [HALF], "byte": "\udcff", "文": "文"}
+
+
+async def test_tools_may_be_described_with_half_a_character():
+    far = Far(b'{"tools":[{"name":"a","description":"\\ud83d"}]}')
+    assert await far.session.tools() == [{"name": "a", "description": HALF}]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "NaN"),
+        ([float("inf")], "infinite"),
+        (json.loads("[" * 900 + "]" * 900), "nested too deeply"),
+    ],
+    ids=["nan", "inf", "deep"],
+)
+async def test_arguments_that_json_has_no_form_for_are_refused_and_not_sent(value, words):
+    far = Far(b"{}", b"{}")
+
+    async def call(levels: int) -> None:
+        await (call(levels - 1) if levels else far.session.call("x", {"a": value}))
+
+    with pytest.raises(UsageError, match=words):
+        await call(200)
+    assert far.sent == []
+    assert await far.session.call("x", {"a": 1}) == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":%b}}' % (b"[" * 5000 + b"]" * 5000),
+        b'{"jsonrpc":"2.0","result":{"a":%b},"id":1}' % (b"[" * 5000 + b"]" * 5000),
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":NaN}}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":%b}}' % (b"[" * 930 + b"]" * 930),
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":%b}}' % (b"9" * 5000),
+        b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not JSON"}}',
+    ],
+    ids=["deep", "deep before the id", "NaN", "nearly too deep", "long number", "to nothing"],
+)
+async def test_an_answer_that_cannot_be_read_is_an_error_at_once(answer):
+    far = Far()
+    with pytest.raises(BaseExceptionGroup) as failed, anyio.fail_after(WAIT / 2):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(far.session.call, "x", {})
+            await anyio.wait_all_tasks_blocked()
+            deeply(100, far.session.receive, answer)
+            await anyio.wait_all_tasks_blocked()
+            far.answer(1, {"error": {"message": "came too late"}})
+    assert failed.group_contains(CallError)
+    assert not failed.group_contains(CallError, match="too late|time is up")
+
+
+def deeply(levels: int, act: Callable[[bytes], object], answer: bytes) -> None:
+    """Do it with less of the stack left."""
+    deeply(levels - 1, act, answer) if levels else act(answer)
 
 
 @given(st.binary())

@@ -73,6 +73,8 @@ class ToolServer:
 
     async def _answer(self, message: dict[str, Any]) -> None:
         self.asked.append(message)
+        if message.get("params", {}).get("name") == "silent":
+            return
         results = {
             "initialize": GREETING,
             "tools/list": {"tools": [{"name": name} for name in self.tools]},
@@ -224,6 +226,27 @@ async def test_servers_without_an_id_stand_beside_each_other():
         await (await here.caller()).knows("add", "time")
 
 
+async def test_a_server_may_have_any_id_and_keep_it():
+    async with local() as here:
+        for name in ("server-1", "unnamed-1", "unnamed-2"):
+            await here.server(f"of {name}", server_id=name)
+        await here.server("add")
+        await here.server("time")
+        caller = await here.caller()
+        await caller.knows("of server-1", "of unnamed-1", "of unnamed-2", "add", "time")
+        labels = [tool["server_id"] for tool in await caller.tools()]
+        assert sorted(labels) == ["server-1", *(f"unnamed-{n}" for n in (1, 2, 3, 4))]
+
+
+async def test_a_server_that_speaks_like_one_that_was_replaced_is_just_gone():
+    async with local() as here:
+        leaving = await here.server("add", server_id="calc")
+        await leaving.connection.close(1000, REPLACED)
+        await (await here.caller()).knows()
+        await here.server("add", server_id="calc")
+        await (await here.caller()).knows("add")
+
+
 async def test_a_server_that_leaves_takes_its_tools_along():
     async with local() as here:
         await here.server("add", server_id="calc")
@@ -301,6 +324,13 @@ async def test_without_a_server_a_call_is_answered_with_an_error():
     async with local() as here:
         answer = await (await here.caller()).call("add")
         assert answer["error"] == {"code": -32001, "message": "no MCP server is connected"}
+
+
+async def test_a_server_has_as_long_for_a_call_as_was_said():
+    async with local(call_timeout=0.05) as here:
+        await here.server("silent")
+        answer = await (await here.caller()).call("silent")
+        assert answer["error"]["code"] == -32000
 
 
 async def test_a_caller_that_leaves_costs_others_nothing():

@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -13,15 +13,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from xzpipe.bridge import Bridge, Emit, Peer
-from xzpipe.client import Session
+from xzpipe.client import GRACE, Session
 from xzpipe.config.load import Config
 from xzpipe.config.settings import Settings
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, ServerDown, ServerReady
 from xzpipe.core.hub import Hub
+from xzpipe.core.launch import CALL_TIMEOUT
 from xzpipe.core.verdict import judge
-from xzpipe.errors import CallError
+from xzpipe.errors import CallError, ServerError
 from xzpipe.guard import Guard
 from xzpipe.link_life import keep_link
 from xzpipe.process import POSIX
@@ -106,41 +107,65 @@ async def run(
     return 0
 
 
+@asynccontextmanager
+async def local_endpoint(config: Config, emit: Emit) -> AsyncIterator[Endpoint]:
+    """The address of an endpoint of our own on this machine, for the servers of a config."""
+    limit, patience = config.settings.max_message_bytes, _longest_call(config) + GRACE
+    async with listening(emit, max_message_bytes=limit, call_timeout=patience) as local:
+        yield Endpoint(local.url(token_urlsafe(12)))
+
+
 async def run_local(
-    guard: Guard,
-    config: Config,
-    emit: Emit,
-    announce: Callable[[Endpoint], None],
-    endpoint_emit: Emit = lambda _: None,
+    guard: Guard, config: Config, emit: Emit, announce: Callable[[Endpoint], None]
 ) -> int:
-    """`run` with an endpoint of our own on this machine; `announce` is told its address."""
-    limit = config.settings.max_message_bytes
-    async with listening(endpoint_emit, max_message_bytes=limit) as local:
-        endpoint = Endpoint(local.url(token_urlsafe(12)))
+    """`run` with an endpoint of our own; `announce` is told its address once a server is there."""
+    ready = anyio.Event()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, ServerReady):
+            ready.set()
+
+    async with local_endpoint(config, watch) as endpoint, anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(run, guard, config, endpoint, emit, label=True))
+        await ready.wait()
         announce(endpoint)
-        return await run(guard, config, endpoint, emit, label=True)
+    return 0
 
 
 @asynccontextmanager
-async def calling_servers(guard: Guard, config: Config, emit: Emit) -> AsyncIterator[Session]:
-    """A session with all servers of a config, once each of them is ready or has failed."""
+async def calling_servers(
+    guard: Guard, config: Config, emit: Emit
+) -> AsyncIterator[tuple[Session, Mapping[str, ServerDown]]]:
+    """A session with all servers of a config, once each of them is ready or has failed; and how
+    those have failed that did. Raises `ServerError` when none is ready.
+
+    A failure is not emitted: it speaks of a next try, and nobody waits for that one.
+    """
     waiting = {launch.name for launch in config.servers}
+    failed: dict[str, ServerDown] = {}
     settled = anyio.Event()
 
     def watch(event: Event) -> None:
-        emit(event)
+        if isinstance(event, ServerDown):
+            failed[event.server] = event
+        else:
+            emit(event)
+        if isinstance(event, ServerReady):
+            failed.pop(event.server, None)  # its next try came in time after all
         if isinstance(event, ServerReady | ServerDown):
             waiting.discard(event.server)
             if not waiting:
                 settled.set()
 
     async with serving(guard, config, watch) as (bridge, _):
-        session = Session(partial(bridge.client_text, "command"))
+        session = Session(partial(bridge.client_text, "command"), _longest_call(config) + GRACE)
         bridge.client_joined("command", Peer(session.receive, session.lost), view=None)
         if waiting:
             await settled.wait()
+        if failed and len(failed) == len(config.servers):
+            raise ServerError("\n".join(map(_in_full, failed.values())))
         await session.initialize()
-        yield session
+        yield session, failed
 
 
 @asynccontextmanager
@@ -164,6 +189,15 @@ async def calling_endpoint(endpoint: Endpoint) -> AsyncIterator[Session]:
         finally:
             await socket.close(1000)
             tasks.cancel_scope.cancel()
+
+
+def _longest_call(config: Config) -> float:
+    return max((launch.call_timeout for launch in config.servers), default=CALL_TIMEOUT)
+
+
+def _in_full(down: ServerDown) -> str:
+    said = "".join(f"\n    {line}" for line in down.stderr)
+    return f"{down.server}: {down.reason}" + (f"; it last wrote:{said}" if said else "")
 
 
 def _backoff(settings: Settings, at_once: bool = False) -> Backoff:

@@ -19,7 +19,8 @@ from websockets.http11 import Request, Response
 
 from xzpipe.bridge import Bridge, Emit, Peer
 from xzpipe.core.endpoint import query_of
-from xzpipe.core.hub import Hub
+from xzpipe.core.hub import MAX_MESSAGE_BYTES, Hub
+from xzpipe.core.launch import CALL_TIMEOUT
 from xzpipe.core.verdict import REPLACED, Cause
 from xzpipe.frames import Accepted
 from xzpipe.websocket import CLOSE_TIMEOUT, Socket, logger
@@ -41,18 +42,28 @@ class _Agent:
     callers: int = 0
     serials: Iterator[int] = field(default_factory=lambda: count(1))
 
+    def unnamed(self) -> str:
+        """A name for a server that gave none."""
+        names = (f"unnamed-{serial}" for serial in self.serials)
+        return next(name for name in names if name not in self.servers)
+
 
 class LocalEndpoint:
     """An endpoint that is listening; made by `listening`."""
 
     def __init__(
-        self, tasks: TaskGroup, emit: Emit, max_message_bytes: int, initialize_within: float
+        self,
+        tasks: TaskGroup,
+        emit: Emit,
+        max_message_bytes: int,
+        initialize_within: float,
+        call_timeout: float,
     ) -> None:
         self.port = 0
         self._tasks = tasks
         self._emit = emit
         self._max = max_message_bytes
-        self._initialize_within = initialize_within
+        self._timeouts = initialize_within, call_timeout
         self._agents: dict[str, _Agent] = {}
 
     def url(self, token: str) -> str:
@@ -82,7 +93,7 @@ class LocalEndpoint:
             await _serve_caller(agent, socket)
         else:
             server_id = query.get("server_id", "")
-            await _serve_server(agent, socket, server_id, self._initialize_within)
+            await _serve_server(agent, socket, server_id, *self._timeouts)
         if not agent.servers and not agent.callers and self._agents.get(token) is agent:
             del self._agents[token]
             agent.scope.cancel()
@@ -114,13 +125,13 @@ async def _serve_caller(agent: _Agent, socket: Socket) -> None:
 
 
 async def _serve_server(
-    agent: _Agent, socket: Socket, server_id: str, initialize_within: float
+    agent: _Agent, socket: Socket, server_id: str, initialize_within: float, call_timeout: float
 ) -> None:
     """Without a `server_id`, each connection is a server of its own; with one, the newest is it."""
-    server = server_id or f"server-{next(agent.serials)}"
+    server = server_id or agent.unnamed()
     bridge = agent.bridge
-    if replaced := agent.servers.get(server):
-        replaced.drop(REPLACED)
+    if older := agent.servers.get(server):
+        older.drop(REPLACED)
         bridge.server_removed(server)
     agent.servers[server] = socket
 
@@ -128,14 +139,16 @@ async def _serve_server(
         if agent.servers.get(server) is socket:
             bridge.server_line(server, line)
 
-    bridge.server_started(server, Peer(socket.put, socket.drop), initialize_within)
+    peer = Peer(socket.put, socket.drop)
+    bridge.server_started(server, peer, initialize_within, call_timeout)
     try:
         failure = await socket.run(receive)
     finally:
-        if agent.servers.get(server) is socket:
+        replaced = agent.servers.get(server) is not socket
+        if not replaced:
             del agent.servers[server]
             bridge.server_removed(server)
-    if failure.reason == REPLACED:
+    if replaced:
         await socket.close(1000, REPLACED)
     elif failure.cause is Cause.OURS:
         await socket.close(4004, "Internal server error")
@@ -146,12 +159,13 @@ async def listening(
     emit: Emit,
     *,
     port: int = 0,
-    max_message_bytes: int = 16 * 2**20,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
     initialize_within: float = INITIALIZE_WITHIN,
+    call_timeout: float = CALL_TIMEOUT,
 ) -> AsyncIterator[LocalEndpoint]:
     """Listen on 127.0.0.1; port 0 takes a free one. Ends with every connection closed."""
     async with anyio.create_task_group() as tasks:
-        endpoint = LocalEndpoint(tasks, emit, max_message_bytes, initialize_within)
+        endpoint = LocalEndpoint(tasks, emit, max_message_bytes, initialize_within, call_timeout)
         async with serve(
             endpoint.serve,
             "127.0.0.1",

@@ -5,18 +5,17 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.servers import alive, entry, stub
-from xzpipe.cli.inspect import arguments_of
-from xzpipe.errors import UsageError
 
 TOKEN = "SECRET-TOKEN"
 
@@ -77,13 +76,66 @@ def test_tools_of_several_servers_and_pages_are_one_list(xzpipe, tmp_path):
     assert all(tool["inputSchema"]["type"] == "object" for tool in found)
 
 
-def test_a_server_that_cannot_be_used_is_reported_and_the_others_are_listed(xzpipe, tmp_path):
+BAD = "bad: it exited with code 3; it last wrote: ModuleNotFoundError: No module named 'fastmcp'\n"
+
+
+def told(done):
+    """What was said on stderr. That a process ends may be noticed by its stdin first."""
+    return done.stderr.replace("it does not read its stdin; ", "")
+
+
+@pytest.fixture
+def one_of_two(tmp_path):
+    """A config with a server that cannot start and one that can."""
     servers = {"bad": entry("--exit-at-start", 3), "good": entry("--only", "echo")}
     (tmp_path / "mcp_config.json").write_text(json.dumps({"mcpServers": servers}))
-    done = xzpipe("tools")
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_server_that_cannot_be_used_is_reported_and_the_others_are_listed(
+    option, xzpipe, one_of_two
+):
+    done = xzpipe("tools", *option, code=1)
     assert "echo" in done.stdout
-    assert "bad: it exited with code 3" in done.stderr
-    assert "ModuleNotFoundError" in done.stderr
+    assert told(done) == f"error: {BAD}"
+
+
+def test_without_a_server_that_can_be_used_nothing_is_listed(xzpipe, tmp_path):
+    done = xzpipe("tools", "--", "false", code=1)
+    assert (done.stdout, told(done)) == ("", "error: false: it exited with code 1\n")
+    done = xzpipe("call", "x", "--", *stub("--init-error", "no \x1b[2J licence"), code=1)
+    assert "error: stub: it answered initialize with an error: no \\x1b[2J licence" in done.stderr
+    servers = {"bad": entry("--exit-at-start", 3), "none": {"command": "no-such-command-xyz"}}
+    (tmp_path / "mcp_config.json").write_text(json.dumps({"mcpServers": servers}))
+    for command in (["tools"], ["call", "x"]):
+        done = xzpipe(*command, code=1)
+        assert done.stdout == ""
+        assert "bad: it exited with code 3; it last wrote:\n" in told(done)
+        assert "Traceback (most recent call last):\n" in done.stderr
+        assert "none: " in done.stderr and "no-such-command-xyz" in done.stderr
+        assert "next try" not in done.stderr and "restarting" not in done.stderr
+
+
+def test_what_a_server_that_failed_has_said_is_shown_and_not_obeyed(xzpipe, tmp_path):
+    script = "import sys; sys.exit('\\x1b[2J wss://h/?token=SECRET-TOKEN')"
+    servers = {"bad": {"command": sys.executable, "args": ["-c", script]}, "good": entry()}
+    (tmp_path / "mcp_config.json").write_text(json.dumps({"mcpServers": servers}))
+    done = xzpipe("tools", code=1)
+    assert "bad: it exited with code 1; it last wrote: \\x1b[2J wss://h/?token=***\n" in told(done)
+
+
+@pytest.mark.parametrize("command", [["tools"], ["call", "echo"]])
+@pytest.mark.parametrize("more", [["--config", "c.json"], ["--", "true"]])
+def test_an_endpoint_and_servers_of_ones_own_are_a_contradiction(command, more, xzpipe):
+    done = xzpipe(*command, "--endpoint", "ws://127.0.0.1:1/mcp/?token=x", *more, code=2)
+    assert done.stderr.startswith("error: --endpoint calls servers that run elsewhere")
+
+
+def test_check_warns_of_what_may_be_a_mistake(xzpipe, tmp_path):
+    config = {"mcpServers": {"one": {**entry(), "comand": "x"}}}
+    (tmp_path / "mcp_config.json").write_text(json.dumps(config))
+    assert xzpipe("check").stderr.startswith("warning: mcp_config.json: ")
+    assert "comand" in xzpipe("tools").stderr
 
 
 # call
@@ -116,58 +168,6 @@ def test_values_are_text_where_the_tool_wants_text_and_json_elsewhere(xzpipe):
     assert given == {"text": 17, "more": [1, 2], "flag": True, "word": "plain", "none": ""}
 
 
-SCHEMA = {"properties": {"text": {"type": "string"}, "n": {"type": "integer"}, "any": {}}}
-
-
-@pytest.mark.parametrize(
-    ("words", "given"),
-    [
-        ((), {}),
-        (("text=17", "n=17", "any=17"), {"text": "17", "n": 17, "any": 17}),
-        (("text=true", "text2=true"), {"text": "true", "text2": True}),
-        (("text=a=b",), {"text": "a=b"}),
-        (("text=",), {"text": ""}),
-        (('any={"a":1}', "n=x"), {"any": {"a": 1}, "n": "x"}),
-        (('{"text": 5}',), {"text": 5}),
-    ],
-)
-def test_words_become_arguments(words, given):
-    assert arguments_of(words, SCHEMA) == given
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("plain",), "expected key=value, got 'plain'"),
-        (("=x",), "expected key=value, got ''"),
-        (("a=1", "{}"), "expected key=value, got '{}'"),
-        (("{",), "the arguments are not JSON: "),
-        (('{"a": 1} x',), "the arguments are not JSON: "),
-    ],
-)
-def test_words_that_are_no_arguments_are_a_usage_error(words, message):
-    with pytest.raises(UsageError) as refused:
-        arguments_of(words, SCHEMA)
-    assert refused.value.message.startswith(message)
-
-
-@given(st.dictionaries(st.text(min_size=1), st.text()))
-def test_any_text_arrives_where_text_is_wanted(given):
-    given = {key: text for key, text in given.items() if "=" not in key}
-    words = tuple(f"{key}={text}" for key, text in given.items())
-    if len(words) == 1 and words[0].lstrip().startswith("{"):
-        return  # it is JSON then
-    schema = {"properties": {key: {"type": "string"} for key in given}}
-    assert arguments_of(words, schema) == given
-
-
-@pytest.mark.parametrize(
-    "schema", [{}, {"properties": None}, {"properties": [1]}, {"properties": {"a": True}}]
-)
-def test_a_schema_may_say_nothing(schema):
-    assert arguments_of(("a=1",), schema) == {"a": 1}
-
-
 def test_arguments_on_stdin_must_be_an_object(xzpipe):
     done = xzpipe("call", "echo", "-", "--", *stub(), input="[1]", code=2)
     assert done.stderr == "error: the arguments must be a JSON object\n"
@@ -176,6 +176,121 @@ def test_arguments_on_stdin_must_be_an_object(xzpipe):
 def test_a_tool_that_there_is_not_is_an_error_with_those_that_there_are(xzpipe):
     done = xzpipe("call", "nope", "--", *stub("--only", "echo,size"), code=1)
     assert done.stderr == "error: there is no tool 'nope'\nhint: There are: echo, size\n"
+
+
+def test_a_tool_that_is_not_listed_may_be_one_of_a_server_that_failed(xzpipe, one_of_two):
+    done = xzpipe("call", "nope", code=1)
+    assert told(done) == (
+        "error: there is no tool 'nope', and not every server could be asked:\n"
+        f"       {BAD}"
+        "hint: There are: echo\n"
+    )
+
+
+def test_a_call_is_made_whatever_became_of_other_servers(xzpipe, one_of_two):
+    done = xzpipe("call", "echo", "text=hi")
+    assert (done.stdout, told(done)) == ("hi\n", f"error: {BAD}")
+
+
+def test_arguments_that_are_none_are_refused_before_a_server_is_started(xzpipe, tmp_path):
+    diary = tmp_path / "diary"
+    for words in (["-"], ["{"], ["plain"]):
+        xzpipe("call", "echo", *words, "--", *stub("--diary", diary), code=2)
+    assert not diary.exists()
+
+
+def test_while_it_waits_for_standard_input_it_can_be_interrupted(tmp_path):
+    diary = tmp_path / "diary"
+    argv = [sys.executable, "-m", "xzpipe", "call", "echo", "-", "--", *stub("--diary", diary)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        waits_for_stdin(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr.read().strip() == b""
+    assert not diary.exists()
+
+
+def waits_for_stdin(pid: int) -> None:
+    """Return when that process reads its standard input, a pipe."""
+    with contextlib.suppress(FileNotFoundError):  # where there is no /proc, give it a second
+        for _ in range(1000):
+            if "pipe_read" in Path(f"/proc/{pid}/wchan").read_text():
+                return
+            time.sleep(0.01)
+    time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    "words", [["a=NaN"], ["a=-Infinity"], ["a=[1e999]"], ['{"a": NaN}'], ['{"a": {"b": 1e999}}']]
+)
+def test_numbers_that_json_has_no_form_for_are_refused(words, xzpipe):
+    done = xzpipe("call", "echo_raw", *words, "--", *stub(), code=2)
+    assert done.stderr == "error: JSON has no form for NaN and infinite numbers\n"
+
+
+@pytest.mark.parametrize("depth", [900, 960, 970, 980, 990, 1000, 50_000])
+@pytest.mark.parametrize("word", ["a=%s", '{"a":%s}'], ids=["value", "object"])
+def test_arguments_of_any_depth_are_sent_or_refused(word, depth, xzpipe):
+    word %= "[" * depth + "]" * depth
+    done = xzpipe("call", "echo_raw", word, "--", *stub(), code=None)
+    assert done.returncode in (0, 1, 2)
+    assert done.returncode == 0 or "\nerror: " in f"\n{done.stderr}"
+
+
+def test_half_a_character_goes_there_and_back(xzpipe):
+    given = '{"text": "half \\ud83d"}'
+    done = xzpipe("call", "echo", given, "--", *stub())
+    assert done.stdout == "half \\ud83d\n"
+    done = xzpipe("call", "echo", given, "--json", "--", *stub())
+    assert json.loads(done.stdout)["content"][0]["text"] == "half \ud83d"
+
+
+def test_half_a_character_may_stand_in_a_result(xzpipe):
+    encoded = base64.b64encode(rb'{"content":[{"type":"text","text":"\ud83d"}]}').decode()
+    assert xzpipe("call", "reply", f"base64={encoded}", "--", *stub()).stdout == "\\ud83d\n"
+
+
+def test_half_a_character_may_stand_in_a_list(xzpipe):
+    """A server's own tools/list, since the scripted one has no such tool."""
+    done = xzpipe("tools", "--", sys.executable, "-c", HALF_DESCRIBED)
+    assert "half \\ud83d" in done.stdout
+    done = xzpipe("tools", "--json", "--", sys.executable, "-c", HALF_DESCRIBED)
+    assert json.loads(done.stdout)[0]["description"] == "half \ud83d"
+
+
+HALF_DESCRIBED = r"""
+import json, sys
+tool = {"name": "t", "description": "half \ud83d", "inputSchema": {"type": "object"}}
+greeting = {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": {}}
+for line in sys.stdin:
+    asked = json.loads(line)
+    result = greeting if asked["method"] == "initialize" else {"tools": [tool]}
+    if "id" in asked:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+def test_bytes_that_are_no_characters_are_passed_on(xzpipe):
+    done = xzpipe("call", "echo", "text=\udcff", "--", *stub())
+    assert done.stdout == "\\udcff\n"
+    assert "there is no tool" in xzpipe("call", "\udcff", "--", *stub(), code=1).stderr
+
+
+def test_an_output_that_has_no_form_for_a_character_is_given_another(xzpipe):
+    env = {"PYTHONIOENCODING": "latin-1"}
+    assert xzpipe("call", "echo", "text=你", "--", *stub(), env=env).stdout == "\\u4f60\n"
+    assert "\\u4f60" in xzpipe("check", "--", "你", env=env).stdout
+
+
+@pytest.mark.parametrize("depth", [900, 940, 960, 980, 990, 5000])
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_result_of_any_depth_is_shown_or_is_an_error(depth, option, xzpipe):
+    deep = b'{"content":[],"deep":%b}' % (b"[" * depth + b"]" * depth)
+    encoded = base64.b64encode(deep).decode()
+    done = xzpipe("call", "reply", f"base64={encoded}", *option, "--", *stub(), code=None)
+    assert done.returncode in (0, 1)
+    assert done.returncode == 0 or "\nerror: " in f"\n{done.stderr}"
 
 
 def test_a_refused_call_is_an_error_and_not_a_bug(xzpipe):

@@ -1,8 +1,11 @@
 """Tables and results: what peers send is shown, not obeyed."""
 
+import json
+
 import pytest
 
 from xzpipe.cli import render
+from xzpipe.errors import CallError
 
 EVIL = "\x1b[2Jevil\x07"
 
@@ -72,6 +75,23 @@ def test_of_other_content_it_is_said_what_it_is(capsys):
     assert capsys.readouterr().out == (
         "[image content: see --json]\n[resource content: see --json]\n"
     )
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\x7f", "\u2028", "\ud83d", "你好 😀"])
+def test_json_holds_no_control_characters_and_the_same_value(text, capsys):
+    render.json_of([{text: text}])
+    out = capsys.readouterr().out
+    assert json.loads(out) == [{text: text}]
+    assert all(sign.isprintable() or sign == "\n" for sign in out)
+    assert ("你好 😀" in out) == ("你" in text)
+
+
+def test_json_that_is_too_deep_is_a_call_error():
+    deep: list[object] = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(CallError, match="nested too deeply"):
+        render.json_of(deep)
 
 
 def test_the_texts_of_a_failure_go_to_stderr(capsys):

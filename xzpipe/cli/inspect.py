@@ -1,12 +1,14 @@
 """`xzpipe check`, `xzpipe tools`, `xzpipe call`: look at a config, and at what its servers do."""
 
+import io
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from xzpipe.cli.arguments import read_arguments
 from xzpipe.cli.options import (
     COMMAND,
     Asked,
@@ -20,7 +22,10 @@ from xzpipe.errors import CallError, UsageError
 
 if TYPE_CHECKING:
     from xzpipe.client import Session
+    from xzpipe.core.events import ServerDown
     from xzpipe.guard import Guard
+
+    Body = Callable[[Session, Mapping[str, ServerDown]], Awaitable[int]]
 
 
 @click.command(cls=TakesCommand)
@@ -39,7 +44,11 @@ def check(ctx: click.Context, config: str | None, schema: bool) -> int:
         return 0
     from xzpipe.cli import render
 
-    render.config(Asked(config, command=ctx.meta[COMMAND]).load(environment()))
+    _print_anything()
+    loaded = Asked(config, command=ctx.meta[COMMAND]).load(environment())
+    for warning in loaded.warnings:
+        _note("warning:", "yellow", warning)
+    render.config(loaded)
     return 0
 
 
@@ -61,20 +70,23 @@ def tools(
 ) -> int:
     """List the tools of the config's servers. Needs no endpoint.
 
+    Exit code 1 if one of them could not be started.
+
     \b
     xzpipe tools
     xzpipe tools -- uvx mcp-server-time
     """
 
-    async def body(session: "Session") -> int:
+    async def body(session: "Session", failed: "Mapping[str, ServerDown]") -> int:
+        from xzpipe.cli import render
+
         found = await session.tools()
         if as_json:
-            click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+            render.json_of(found)
         else:
-            from xzpipe.cli import render
-
             render.tools(found)
-        return 0
+        _tell(failed)
+        return 1 if failed else 0
 
     return _with_session(Asked(config, command=ctx.meta[COMMAND]), endpoint, logging, body)
 
@@ -98,21 +110,24 @@ def call(
 ) -> int:
     """Call a tool and print what it answers. Needs no endpoint.
 
-    A VALUE is text where the tool wants text, and JSON elsewhere. `-` reads JSON from standard
-    input. Exit code 1 if the tool says that it failed.
+    A VALUE is text where the tool wants text, and JSON elsewhere. `-` reads a JSON object from
+    standard input. Exit code 1 if the tool says that it failed.
 
     \b
     xzpipe call calculator expression='25 * 17'
     xzpipe call calculator '{"expression": "25 * 17"}'
     """
 
-    async def body(session: "Session") -> int:
+    given = read_arguments(arguments)
+
+    async def body(session: "Session", failed: "Mapping[str, ServerDown]") -> int:
         from xzpipe.cli import render
 
-        given = arguments_of(arguments, await _schema_of(session, tool))
-        result = await session.call(tool, given)
+        schema = _schema(await session.tools(), tool, failed)
+        _tell(failed)
+        result = await session.call(tool, given(schema))
         if as_json:
-            click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+            render.json_of(result)
         else:
             render.result(result)
         return 1 if result.get("isError") else 0
@@ -120,69 +135,78 @@ def call(
     return _with_session(Asked(config, command=ctx.meta[COMMAND]), endpoint, logging, body)
 
 
-def _with_session(
-    asked: Asked,
-    endpoint: str | None,
-    logging: Logging,
-    body: "Callable[[Session], Awaitable[int]]",
-) -> int:
+def _with_session(asked: Asked, endpoint: str | None, logging: Logging, body: "Body") -> int:
+    _print_anything()
+    logging = logging.no_chattier_than("warning")
+    if endpoint is None:
+        return _at_servers(asked, logging, body)
+    if asked.config is not None or asked.command:
+        raise UsageError(
+            "--endpoint calls servers that run elsewhere: it goes with no --config and no COMMAND"
+        )
+    return _at_endpoint(endpoint, logging, body)
+
+
+def _at_servers(asked: Asked, logging: Logging, body: "Body") -> int:
     from xzpipe import app
-    from xzpipe.core.endpoint import parse_endpoint
 
     env = environment()
-    logging = logging.no_chattier_than("warning")
-    if endpoint is not None:
-        address = parse_endpoint(endpoint, "--endpoint")
-        logging.setup(env, address.secrets)
-    else:
-        config = asked.load(env)
-        emit = logging.setup(env, ())
+    config = asked.load(env)
+    emit = logging.setup(env, (), config)
 
     async def main(guard: "Guard") -> int:
-        if endpoint is not None:
-            opened = app.calling_endpoint(address)
-        else:
-            opened = app.calling_servers(guard, config, emit)
-        async with opened as session:
-            return await body(session)
+        async with app.calling_servers(guard, config, emit) as (session, failed):
+            return await body(session, failed)
 
     return app.main(main)
 
 
-async def _schema_of(session: "Session", tool: str) -> dict[str, Any]:
-    found = {each.get("name"): each for each in await session.tools()}
-    if tool not in found:
-        raise CallError(f"there is no tool '{tool}'", f"There are: {', '.join(map(str, found))}")
-    schema = found[tool].get("inputSchema")
-    return schema if isinstance(schema, dict) else {}
+def _at_endpoint(endpoint: str, logging: Logging, body: "Body") -> int:
+    from xzpipe import app
+    from xzpipe.core.endpoint import parse_endpoint
+
+    address = parse_endpoint(endpoint, "--endpoint")
+    logging.setup(environment(), address.secrets)
+
+    async def main(_: "Guard") -> int:
+        async with app.calling_endpoint(address) as session:
+            return await body(session, {})
+
+    return app.main(main)
 
 
-def arguments_of(words: tuple[str, ...], schema: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call: one JSON object, or key=value pairs. Raises `UsageError`."""
-    if len(words) == 1 and (words[0] == "-" or words[0].lstrip().startswith("{")):
-        text = sys.stdin.read() if words[0] == "-" else words[0]
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise UsageError(f"the arguments are not JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise UsageError("the arguments must be a JSON object")
-        return value
-    pairs = [word.partition("=") for word in words]
-    for key, sign, _ in pairs:
-        if not sign or not key:
-            raise UsageError(
-                f"expected key=value, got '{key}'", "Or one JSON object, or - for stdin"
-            )
-    properties = schema.get("properties")
-    known = properties if isinstance(properties, dict) else {}
-    return {key: _value(text, known.get(key)) for key, _, text in pairs}
+def _print_anything() -> None:
+    """Let no text fail to be printed that standard output's encoding has no form for, be it half a
+    character."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _value(text: str, schema: Any) -> Any:
-    if isinstance(schema, dict) and schema.get("type") == "string":
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _note(label: str, colour: str, text: str) -> None:
+    """Say something on stderr, in which a peer may have had a word."""
+    from xzpipe.logs import clean, safe
+
+    click.echo(f"{click.style(label, fg=colour, bold=True)} {safe(clean(text))}", err=True)
+
+
+def _tell(failed: "Mapping[str, ServerDown]") -> None:
+    for down in failed.values():
+        _note("error:", "red", _in_short(down))
+
+
+def _in_short(down: "ServerDown") -> str:
+    last = f"; it last wrote: {down.stderr[-1]}" if down.stderr else ""
+    return f"{down.server}: {down.reason}{last}"
+
+
+def _schema(
+    tools: list[dict[str, Any]], tool: str, failed: "Mapping[str, ServerDown]"
+) -> dict[str, Any]:
+    """What a tool takes. Raises `CallError` when it is not listed."""
+    found = {str(each.get("name")): each for each in tools}
+    if tool in found:
+        schema = found[tool].get("inputSchema")
+        return schema if isinstance(schema, dict) else {}
+    but = ", and not every server could be asked:" if failed else ""
+    words = "\n".join([f"there is no tool '{tool}'{but}", *map(_in_short, failed.values())])
+    raise CallError(words, f"There are: {', '.join(found)}" if found else "")

@@ -3,6 +3,8 @@
 Every string of a server or an endpoint passes `safe`: what they send is shown, not obeyed.
 """
 
+import json
+import re
 import sys
 from typing import Any
 
@@ -13,11 +15,13 @@ from rich.text import Text
 
 from xzpipe.config.load import Config
 from xzpipe.core.endpoint import redact
-from xzpipe.errors import ServerError
+from xzpipe.errors import CallError, ServerError
 from xzpipe.logs import safe
 from xzpipe.process import resolve
 
 PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
+# json leaves these as they are; a terminal would obey some, and half a character has no encoding
+_TO_ESCAPE = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def config(config: Config) -> None:
@@ -77,6 +81,15 @@ def result(found: dict[str, Any]) -> None:
         if at_terminal:
             text = "\n".join(map(safe, text.split("\n")))
         click.echo(text, err=failed, color=True)  # else click takes out what looks like a colour
+
+
+def json_of(found: object) -> None:
+    """What a peer gave, as JSON. Raises `CallError` when it is too deep for that."""
+    try:
+        text = json.dumps(found, indent=2, ensure_ascii=False)
+    except RecursionError:
+        raise CallError("the answer is nested too deeply to be shown") from None
+    click.echo(_TO_ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def _table(*columns: str) -> Table:

@@ -1,4 +1,4 @@
-"""`xzpipe demo`: `run --local` on the bundled config, and one caller; each hop is shown."""
+"""`xzpipe demo`: `run --local` and one caller, on the bundled config; each hop is shown."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import anyio
 
-from xzpipe.app import calling_endpoint, run_local
+from xzpipe.app import calling_endpoint, local_endpoint, run
 from xzpipe.config.load import load
-from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, LinkUp, ServerDown, ServerReady, ServerStarting, ToolCalled
 from xzpipe.errors import CallError
 from xzpipe.guard import Guard
@@ -26,12 +25,14 @@ async def show(guard: Guard, env: Mapping[str, str], say: Callable[[str], None])
     config = load(CONFIG, {**env, "PYTHON": sys.executable}, CONFIG.parent)
     demo = _Demo(say)
     with anyio.move_on_after(WITHIN):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(
-                partial(run_local, guard, config, demo.hear, demo.listening, demo.endpoint_hears)
-            )
+        async with (
+            local_endpoint(config, demo.endpoint_hears) as endpoint,
+            anyio.create_task_group() as tasks,
+        ):
+            demo.hop("endpoint", f"listening on {endpoint}")
+            tasks.start_soon(partial(run, guard, config, endpoint, demo.hear, label=True))
             await demo.linked.wait()
-            async with calling_endpoint(demo.endpoint) as caller:
+            async with calling_endpoint(endpoint) as caller:
                 await caller.tools()
                 demo.hop("caller", f"tools/call {TOOL}: {EXPRESSION}")
                 result = await caller.call(TOOL, {"expression": EXPRESSION})
@@ -52,10 +53,6 @@ class _Demo:
     def hop(self, who: str, what: str) -> None:
         self._hops += 1
         self._say(f"{self._hops:3}  {who:<9} {what}")
-
-    def listening(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.hop("endpoint", f"listening on {endpoint}")
 
     def hear(self, event: Event) -> None:
         """Something happened in the bridge."""
