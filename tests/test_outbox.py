@@ -83,3 +83,11 @@ async def test_a_message_that_is_alone_has_room_whatever_its_size():
     assert not box.put(b"x")
     await a_turn_of_the_loop()
     assert transport.writes == [b"<%b>" % large]
+
+
+async def test_when_nothing_is_packed_nothing_is_written():
+    transport = Transport()
+    box = Outbox(transport, lambda messages: ())
+    assert box.put(b"x")
+    await a_turn_of_the_loop()
+    assert transport.writes == []

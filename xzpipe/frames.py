@@ -6,7 +6,7 @@ be subclassed (`create_connection`), and its protocol object to be used (Sans-I/
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -38,7 +38,7 @@ class Frames(Connection):
         for message in early:
             self._deliver(message)
 
-    def pack(self, messages: list[bytes]) -> Iterable[bytes]:
+    def pack(self, messages: list[bytes]) -> Sequence[bytes]:
         """What to write to the transport to send these messages; nothing once it is closing."""
         if self.protocol.state is not State.OPEN:
             return ()

@@ -5,7 +5,7 @@ the event loop leaves in one write, since system calls are dear.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 OUTBOX_BYTES = 64 * 2**20  # queued here or in the transport: a few of the largest messages
 OUTBOX_MESSAGES = 4096  # of one turn: more than the answers to all requests that may be pending
@@ -17,7 +17,7 @@ class Outbox:
     def __init__(
         self,
         transport: asyncio.WriteTransport,
-        pack: Callable[[list[bytes]], Iterable[bytes]],
+        pack: Callable[[list[bytes]], Sequence[bytes]],
     ) -> None:
         self._transport = transport
         self._pack = pack
@@ -41,5 +41,8 @@ class Outbox:
 
     def _flush(self) -> None:
         messages, self._messages, self._bytes = self._messages, [], 0
-        if not self._transport.is_closing():
-            self._transport.writelines(self._pack(messages))
+        if self._transport.is_closing():
+            return
+        packed = self._pack(messages)
+        if packed:  # a connection in its closing handshake packs nothing, and takes nothing
+            self._transport.writelines(packed)

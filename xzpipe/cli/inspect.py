@@ -1,8 +1,6 @@
 """`xzpipe check`, `xzpipe tools`, `xzpipe call`: look at a config, and at what its servers do."""
 
-import io
 import json
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +41,11 @@ def check(ctx: click.Context, config: str | None, schema: bool) -> int:
         click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return 0
     from xzpipe.cli import render
+    from xzpipe.core.endpoint import parse_endpoint
 
-    _print_anything()
     loaded = Asked(config, command=ctx.meta[COMMAND]).load(environment())
+    if loaded.settings.endpoint is not None:
+        parse_endpoint(loaded.settings.endpoint, "the endpoint")
     for warning in loaded.warnings:
         _note("warning:", "yellow", warning)
     render.config(loaded)
@@ -136,7 +136,6 @@ def call(
 
 
 def _with_session(asked: Asked, endpoint: str | None, logging: Logging, body: "Body") -> int:
-    _print_anything()
     logging = logging.no_chattier_than("warning")
     if endpoint is None:
         return _at_servers(asked, logging, body)
@@ -173,13 +172,6 @@ def _at_endpoint(endpoint: str, logging: Logging, body: "Body") -> int:
             return await body(session, {})
 
     return app.main(main)
-
-
-def _print_anything() -> None:
-    """Let no text fail to be printed that standard output's encoding has no form for, be it half a
-    character."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _note(label: str, colour: str, text: str) -> None:

@@ -1,6 +1,7 @@
 """`xzpipe`: the group of commands, and the one place where errors become exit codes."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,18 +40,21 @@ for _command in (run, check, tools, call, demo):
 
 def entry() -> None:
     """The console script."""
-    _open_standard_streams()
+    _prepare_standard_streams()
     sys.exit(execute(sys.argv[1:]))
 
 
-def _open_standard_streams() -> None:
-    """Where a shell has closed one (`>&-`), the next file to be opened would take its number, and
-    what is written to the stream would go there."""
+def _prepare_standard_streams() -> None:
+    """Where a shell has closed one (`>&-`), the next file to be opened would take its number. And
+    what has no form in their encoding, be it half a character, is no reason to fail."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def execute(args: Sequence[str], command: click.Command = cli) -> int:

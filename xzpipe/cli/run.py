@@ -91,7 +91,8 @@ def demo(logging: Logging) -> int:
     """
     from xzpipe import app
     from xzpipe.demo import show
+    from xzpipe.logs import safe
 
     env = environment()
     logging.no_chattier_than("warning").setup(env)
-    return app.main(partial(show.show, env=env, say=click.echo))
+    return app.main(partial(show.show, env=env, say=lambda text: click.echo(safe(text))))
