@@ -1,5 +1,7 @@
 """The one boundary where errors become exit codes, and what stands before it."""
 
+import os
+import shlex
 import subprocess
 import sys
 
@@ -147,3 +149,21 @@ def test_a_reader_that_has_seen_enough_is_no_trouble(args):
             timeout=30,
         )
     assert (done.stderr, done.returncode) in {("", 1), ("", 0)}
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_are_no_trouble(closed, tmp_path):
+    command = f"{sys.executable} -m xzpipe tools -- {shlex.join(stub())} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=30)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stdout + done.stderr
+
+
+def test_output_that_cannot_be_written_is_an_error_and_no_bug(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    command = f"{sys.executable} -m xzpipe tools -- {shlex.join(stub())} > /dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=30)
+    assert done.returncode == 1
+    assert b"could not be written: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr

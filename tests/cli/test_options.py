@@ -6,6 +6,7 @@ import pytest
 
 from tests.servers import entry, stub
 from xzpipe.cli.main import execute
+from xzpipe.cli.options import Asked
 
 TOKEN = "SECRET-TOKEN"
 
@@ -133,3 +134,58 @@ def test_a_one_shot_command_logs_as_much_as_it_is_asked_to(args, env, levels, xz
     done = xzpipe("call", "whoami", *args, "--", *stub(), env=env)
     assert {json.loads(line)["level"] for line in done.stderr.splitlines()} == levels
     assert done.stdout == "stub\n"
+
+
+def test_a_server_named_twice_runs_once(xzpipe, tmp_path):
+    config(tmp_path, one=entry())
+    asked = Asked(config=str(tmp_path / "mcp_config.json"), servers=("one", "one"))
+    assert [launch.name for launch in asked.load({}).servers] == ["one"]
+
+
+def test_an_address_that_is_none_is_found_by_check(xzpipe, tmp_path):
+    config(tmp_path, one=entry())
+    done = xzpipe("check", env={"MCP_ENDPOINT": f"ftp://h/?token={TOKEN}"}, code=2)
+    assert done.stderr.startswith("error: the endpoint: not a WebSocket address\n")
+    assert TOKEN not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--local", "--endpoint", "ws://h/"], "--local is an endpoint of its own"),
+        (["--local", "--endpoint-file", "x"], "--local is an endpoint of its own"),
+        (["--endpoint", "ws://h/", "--endpoint-file", "x"], "two ways to say one thing"),
+        (["--endpoint", " "], "--endpoint: it is empty"),
+        (["--endpoint-file", "empty"], "--endpoint-file: it is empty"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(args, words, xzpipe, tmp_path):
+    """An empty file must not let another endpoint of the environment be dialled."""
+    config(tmp_path, one=entry())
+    (tmp_path / "empty").write_text("\n")
+    done = xzpipe("run", *args, env={"MCP_ENDPOINT": "ws://127.0.0.1:9/?token=x"}, code=2)
+    assert words in done.stderr
+
+
+def test_a_command_needs_no_config_and_minds_none_that_is_not_named(xzpipe, tmp_path):
+    (tmp_path / "mcp_config.json").write_text("not JSON")
+    assert "echo" in xzpipe("tools", "--", *stub("--only", "echo")).stdout
+    done = xzpipe("tools", "-c", "mcp_config.json", "--", *stub(), code=2)
+    assert "mcp_config.json:1:1" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["group", "command", ".env", "environment"])
+def test_how_to_log_may_be_said_in_any_place(place, xzpipe, tmp_path):
+    config(tmp_path, one=entry("--only", "echo"))
+    said = ["--log-level", "info", "--log-format", "json"]
+    env = {"XZPIPE_LOG_LEVEL": "info", "XZPIPE_LOG_FORMAT": "json"}
+    if place == ".env":
+        (tmp_path / ".env").write_text("\n".join(f"{k}={v}" for k, v in env.items()))
+    group, own = (said, []) if place == "group" else ([], said)
+    done = xzpipe(
+        *group,
+        "tools",
+        *(own if place == "command" else []),
+        env=env if place == "environment" else {},
+    )
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()].count("ServerReady")

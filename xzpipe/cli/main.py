@@ -47,11 +47,9 @@ def entry() -> None:
 def _prepare_standard_streams() -> None:
     """Where a shell has closed one (`>&-`), the next file to be opened would take its number. And
     what has no form in their encoding, be it half a character, is no reason to fail."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # it takes the lowest number that is free
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
