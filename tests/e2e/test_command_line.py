@@ -152,7 +152,8 @@ async def test_tools_and_calls_of_a_config_need_no_endpoint(tmp_path: Path) -> N
     died = await finished(tmp_path, "call", "die", *command)
     assert died.code == 1 and "went away before it answered" in died.stderr
     failed = await finished(tmp_path, "tools", "--", *stub("--exit-at-start", 1))
-    assert "ModuleNotFoundError" in failed.stderr
+    assert failed.code == 1 and failed.stdout == ""
+    assert "ModuleNotFoundError" in failed.stderr and "next try" not in failed.stderr
 
 
 async def test_the_demonstration_shows_a_call_all_the_way_there_and_back(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ async def test_the_link_is_made_anew_once_for_several_changes(tmp_path: Path) ->
         assert value(await again.call("pids"))["pid"] == server
         assert len(await xzpipe.all("ToolsChanged", 3)) == 3
         down = await xzpipe.event("LinkDown")
-        assert (down["cause"], down["retry_in"]) == ("closed, since its tool list changed", 0.0)
+        assert down["cause"] == "closed, since its tool list changed"
+        assert down["retry_in"] > 0  # a list that never rests hammers nobody
         assert len(endpoint.attempts) == 2
 
 
