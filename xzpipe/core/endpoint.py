@@ -18,6 +18,7 @@ _CREDENTIALS = re.compile(r"(Authorization\W{1,4}(?:Bearer|Basic)\s+)[^\s\"',]+"
 # bounded, and not begun inside a word: else its time is quadratic
 _JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,1000}\.[\w-]+(?:\.[\w-]*)?")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]+@")
+_NO_HOST = re.compile(r"[\s\"'<>\x00-\x1f\x7f-\x9f]")
 _URL_SAFE = "%/:=&?~#+!$,;@()*[]"  # what stays as the user wrote it
 
 
@@ -71,7 +72,7 @@ def parse_endpoint(text: str, origin: str) -> Endpoint:
         path, query = quote(parts.path, _URL_SAFE), quote(parts.query, _URL_SAFE)
     except ValueError:  # a port that is no number, half a character
         host = None
-    if not host or parts.scheme not in SCHEMES:
+    if not host or parts.scheme not in SCHEMES or _NO_HOST.search(parts.netloc):
         raise UsageError(f"{origin}: not a WebSocket address", f"it looks like {EXAMPLE}")
     scheme = SCHEMES[parts.scheme]
     # the host is left alone: a Chinese one is not %-encoded when it is dialled
