@@ -273,7 +273,7 @@ async def test_a_redirect_to_a_page_is_a_failure():
         "http://127.0.0.1:port",
         "socks5://127.0.0.1:1",
         "http://nowhere.invalid:3128",
-        f"http://{nowhere()}",
+        pytest.param(f"http://{nowhere()}", id="nobody listens"),
     ],
 )
 async def test_a_proxy_that_cannot_be_used_is_named_as_the_cause(proxy):
