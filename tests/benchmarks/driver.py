@@ -193,7 +193,9 @@ class Broker:
     async def listening(self) -> AsyncIterator["Broker"]:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: SocketPeer(self._peers.put_nowait), "127.0.0.1")
-        self.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp/?token=5aa1c7c0e2b14f0b"
+        self.url = (
+            f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp/?token=5aa1c7c0e2b14f0b"
+        )
         try:
             yield self
         finally:
