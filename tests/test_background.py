@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.servers.session import WAIT
-from xzpipe.background import MOST, BackgroundStream
+from xzpipe.background import MOST, MOST_CHARACTERS, BackgroundStream
 
 
 @pytest.fixture
@@ -81,3 +81,16 @@ def test_a_program_ends_though_nobody_reads_its_log():
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     assert process.wait(WAIT) == 0
     process.stderr.close()
+
+
+def test_what_waits_is_bounded_by_its_length_too(pipe):
+    reading, writing = pipe
+    stream = BackgroundStream(writing)
+    for _ in range(100):
+        stream.write("x" * (MOST_CHARACTERS // 10) + "\n")
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(everything, reading)
+        stream.close()
+        os.close(writing)
+        lines = read.result(WAIT).splitlines()
+    assert 9 <= sum(line.startswith("x") for line in lines) <= 12

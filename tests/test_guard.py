@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -66,6 +67,9 @@ async def kill(child: Child) -> None:
 
 def guards() -> list[psutil.Process]:
     children = psutil.Process().children()
+    # Polled: nothing tells when a child that has just been started has its words.
+    while not all(each.cmdline() for each in children):
+        time.sleep(0.001)
     return [each for each in children if "xzpipe-guard" in each.cmdline()]
 
 

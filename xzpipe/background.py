@@ -10,6 +10,7 @@ import queue
 import threading
 
 MOST = 10_000  # texts that wait; further ones are dropped, and counted
+MOST_CHARACTERS = 16 * 2**20  # in them: a line of a server's stderr may have 64 KiB
 LAST = 1.0  # seconds for what waits to be written when the program ends
 
 
@@ -22,16 +23,20 @@ class BackgroundStream:
         self._descriptor = descriptor
         self._texts: queue.Queue[str | None] = queue.Queue(MOST)
         self._dropped = 0
+        self._characters = 0
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._empty, name="xzpipe-log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     def write(self, text: str) -> int:
         """Queue a text; never waits."""
-        try:
-            self._texts.put_nowait(text)
-        except queue.Full:
-            self._dropped += 1
+        with self._counting:
+            if self._characters + len(text) > MOST_CHARACTERS or self._texts.full():
+                self._dropped += 1
+            else:
+                self._characters += len(text)
+                self._texts.put_nowait(text)
         return len(text)
 
     def flush(self) -> None:
@@ -55,6 +60,8 @@ class BackgroundStream:
 
     def _empty(self) -> None:
         while (text := self._texts.get()) is not None:
+            with self._counting:
+                self._characters -= len(text)
             self._write(text)
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0

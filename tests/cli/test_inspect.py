@@ -36,8 +36,8 @@ def test_check_shows_what_would_run_and_starts_nothing(xzpipe, tmp_path):
     assert lines[0].split() == ["server", "command", "folder", "start", "within", "call", "within"]
     assert lines[1].startswith("calc ")
     assert lines[1].split()[-4:] == ["5", "s", "30", "s"]
-    assert lines[2].startswith("missing  no-such-command-xyz  (not found)")
-    assert lines[3].split() == ["off", "switched", "off"]
+    assert any(line.startswith("missing  no-such-command-xyz  (not found)") for line in lines)
+    assert ["off", "switched", "off"] in [line.split() for line in lines]
     assert "endpoint: wss://h/mcp/?token=***" in lines
     assert lines[-1].startswith("1 of the commands cannot be found")
     assert not diary.exists()
