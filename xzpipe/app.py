@@ -22,15 +22,13 @@ from xzpipe.core.events import Event, ServerDown, ServerReady
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT
 from xzpipe.core.verdict import judge
-from xzpipe.errors import CallError, ServerError
+from xzpipe.errors import INTERRUPTED, CallError, ServerError
 from xzpipe.guard import Guard
 from xzpipe.link_life import keep_link
 from xzpipe.process import POSIX
 from xzpipe.serve import listening
 from xzpipe.server_life import keep_server
 from xzpipe.websocket import DialFailed, Dialling, dial
-
-INTERRUPTED = 130
 
 Body = Callable[[Guard], Awaitable[int]]
 
@@ -163,7 +161,8 @@ async def calling_servers(
         if waiting:
             await settled.wait()
         if failed and len(failed) == len(config.servers):
-            raise ServerError("\n".join(map(_in_full, failed.values())))
+            told = (f"{each.server}: {each.reason}{each.last_words}" for each in failed.values())
+            raise ServerError("\n".join(told))
         await session.initialize()
         yield session, failed
 
@@ -193,11 +192,6 @@ async def calling_endpoint(endpoint: Endpoint) -> AsyncIterator[Session]:
 
 def _longest_call(config: Config) -> float:
     return max((launch.call_timeout for launch in config.servers), default=CALL_TIMEOUT)
-
-
-def _in_full(down: ServerDown) -> str:
-    said = "".join(f"\n    {line}" for line in down.stderr)
-    return f"{down.server}: {down.reason}" + (f"; it last wrote:{said}" if said else "")
 
 
 def _backoff(settings: Settings, at_once: bool = False) -> Backoff:

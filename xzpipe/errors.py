@@ -12,6 +12,8 @@ secret.
 
 from collections.abc import Sequence
 
+INTERRUPTED = 130  # the exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it
+
 
 class XzpipeError(Exception):
     """What went wrong, what to do about it, and the exit code that tells so."""

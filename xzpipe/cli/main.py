@@ -12,9 +12,8 @@ from xzpipe import __version__
 from xzpipe.cli.inspect import call, check, tools
 from xzpipe.cli.options import Logging, logging_options
 from xzpipe.cli.run import demo, run
-from xzpipe.errors import XzpipeError
+from xzpipe.errors import INTERRUPTED, XzpipeError
 
-INTERRUPTED = 130
 BUG = 70  # EX_SOFTWARE
 
 

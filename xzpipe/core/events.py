@@ -56,10 +56,13 @@ class ServerDown(Event, frozen=True):
 
     def __str__(self) -> str:
         again = "restarting now" if self.retry_in <= 0 else f"next try in {self.retry_in:.1f} s"
+        return f"{self.server}: {self.reason}; {again}{self.last_words}"
+
+    @property
+    def last_words(self) -> str:
+        """The end of its stderr, to put behind a sentence; empty when it wrote nothing."""
         said = "".join(f"\n    {line}" for line in self.stderr)
-        return f"{self.server}: {self.reason}; {again}" + (
-            f"; it last wrote:{said}" if said else ""
-        )
+        return f"; it last wrote:{said}" if said else ""
 
 
 class ServerStopped(Event, frozen=True):
