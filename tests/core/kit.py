@@ -5,12 +5,19 @@ import json
 from xzpipe.core import handshake, jsonrpc
 from xzpipe.core.effects import Effect, ToClient, ToServer
 from xzpipe.core.hub import Hub
+from xzpipe.core.launch import CALL_TIMEOUT
+from xzpipe.core.plan import View
 
 GREETING = b'{"protocolVersion":"2024-11-05","serverInfo":{"name":"Calc","version":"1.2"}}'
 INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 LIST_CHANGED = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 NO_ONE = "no MCP server is connected"
 GONE = "MCP server 'calc' went away before it answered: exit code 1"
+
+
+def seeing(*servers: str) -> View:
+    """A view of these servers."""
+    return View(servers=frozenset(servers))
 
 
 def ask(id: bytes, method: str, params: bytes = b"") -> bytes:
@@ -65,9 +72,10 @@ def start(
     tools: tuple[str, ...] = ("add",),
     now: float = 0.0,
     greeting: bytes = GREETING,
+    call_timeout: float = CALL_TIMEOUT,
 ) -> list[Effect]:
     """Start a server and let its handshake succeed at once; the effects of its last answer."""
-    for each in hub.server_started(server, now):
+    for each in hub.server_started(server, now, call_timeout=call_timeout):
         if isinstance(each, ToServer):
             first = int(bytes(jsonrpc.parse(each.line).id))
     hub.server_line(server, answer(b"%d" % first, greeting), now)
@@ -81,7 +89,7 @@ def bridged(*tools: str) -> Hub:
     """
     hub = Hub()
     start(hub, tools=tools or ("add",))
-    hub.client_joined("link", frozenset({"calc"}))
+    hub.client_joined("link", seeing("calc"))
     return hub
 
 
@@ -90,12 +98,12 @@ def merged(**tools: tuple[str, ...]) -> Hub:
     hub = Hub()
     for server, names in tools.items():
         start(hub, server, names)
-    hub.client_joined("link", frozenset(tools))
+    hub.client_joined("link", seeing(*tools))
     return hub
 
 
 def tools_of(hub: Hub, client: str = "link") -> list[str]:
     """The names that this client is told when it lists the tools."""
-    [reply] = hub.client_text(client, ask(b'"list"', "tools/list"), 0.0)
+    [reply, *_] = hub.client_text(client, ask(b'"list"', "tools/list"), 0.0)
     assert isinstance(reply, ToClient)
     return [each["name"] for each in json.loads(reply.text)["result"]["tools"]]

@@ -8,7 +8,11 @@ from xzpipe.core.events import (
     LinkUp,
     LinkWaiting,
     ListingFailed,
+    LongList,
+    ModeSwitched,
+    NameChanged,
     NoiseOnStdout,
+    NotDescribed,
     ServerDown,
     ServerReady,
     ServerStarting,
@@ -73,7 +77,35 @@ SENTENCES = [
         "warning",
         "link: closed with 4004 after 75 s; next try in 1.2 s. See the server's log",
     ),
+    (
+        ModeSwitched("home", ("calc", "time")),
+        "warning",
+        "home: it keeps one connection per token, so calc, time share one from now on; "
+        'to start that way, set "mode": "aggregate"',
+    ),
     (LinkClosed("link"), "info", "link: link closed"),
+    (
+        NameChanged("calc", "add", "calc__add"),
+        "warning",
+        "calc: its tool add is listed as calc__add (see tools.rename)",
+    ),
+    (
+        NotDescribed("calc", ("add", "sub")),
+        "warning",
+        "calc: no description: add, sub (see tools.describe)",
+    ),
+    (
+        NotDescribed("calc", tuple(f"t{number}" for number in range(12))),
+        "warning",
+        "calc: no description: t0, t1, t2, t3, t4, t5, t6, t7, t8, t9 and 2 more "
+        "(see tools.describe)",
+    ),
+    (
+        LongList("home", 40, 30_000),
+        "warning",
+        "home: 40 tools in one list of 30,000 bytes; an assistant may not take them all: "
+        "choose with tools.allow or tools.deny",
+    ),
 ]
 
 

@@ -15,6 +15,7 @@ from tests.core.kit import (
     merged,
     note,
     refusal,
+    seeing,
     start,
     tools_of,
 )
@@ -24,6 +25,7 @@ from xzpipe.core.events import (
     BadFrame,
     ListingFailed,
     NoiseOnStdout,
+    NotDescribed,
     ServerReady,
     TooLarge,
     ToolCalled,
@@ -31,6 +33,7 @@ from xzpipe.core.events import (
 )
 from xzpipe.core.hub import Hub
 from xzpipe.core.lines import Overlong
+from xzpipe.core.plan import View
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 WORDS = "tools/call needs params with a tool's name"
@@ -92,7 +95,7 @@ def test_a_request_without_an_id_is_not_passed_on(method):
 @pytest.mark.parametrize("params", [b"", b"null", b"5", b"[]", b'["add"]', b"{}", b'{"name":7}'])
 def test_a_call_without_a_tools_name_is_refused(params):
     for hub in (bridged(), bridged(""), Hub()):
-        hub.client_joined("link", frozenset({"calc"}))
+        hub.client_joined("link", seeing("calc"))
         assert hub.client_text("link", ask(b'"x"', "tools/call", params), 1.0) == [
             ToClient("link", refusal(b'"x"', -32602, WORDS))
         ]
@@ -106,7 +109,7 @@ def test_a_call_of_an_unknown_tool_is_refused():
 
 def test_a_call_before_any_server_was_ready_is_refused():
     hub = Hub()
-    hub.client_joined("link", None)
+    hub.client_joined("link", View())
     refused = [ToClient("link", refusal(b"7", -32001, NO_ONE))]
     assert hub.client_text("link", call(b"7"), 1.0) == refused
     hub.server_started("calc", 2.0)
@@ -116,7 +119,7 @@ def test_a_call_before_any_server_was_ready_is_refused():
 @pytest.mark.parametrize(("method", "params"), [("ping", b"null"), ("tools/list", b"null")])
 def test_params_of_null_do_no_harm(method, params):
     """The console of self-hosted servers writes `"params":null` (wire.md §3)."""
-    [reply] = bridged().client_text("link", ask(b"2", method, params), 1.0)
+    [reply, *_] = bridged().client_text("link", ask(b"2", method, params), 1.0)
     assert "result" in json.loads(reply.text)
 
 
@@ -176,7 +179,7 @@ def test_a_view_of_several_or_none_is_greeted_by_xzpipe(servers):
 def test_a_view_of_one_that_was_never_ready_is_greeted_by_xzpipe():
     hub = Hub()
     hub.server_started("calc", 0.0)
-    hub.client_joined("link", frozenset({"calc"}))
+    hub.client_joined("link", seeing("calc"))
     [reply] = hub.client_text("link", ask(b"0", "initialize"), 1.0)
     assert json.loads(reply.text)["result"]["serverInfo"]["name"] == "xzpipe"
     assert tools_of(hub) == []
@@ -189,7 +192,7 @@ def test_a_view_of_several_merges_the_tools():
 
 def test_a_client_sees_nothing_outside_its_view():
     hub = merged(calc=("add",), time=("now",), music=("play",))
-    hub.client_joined("small", frozenset({"time", "music"}))
+    hub.client_joined("small", seeing("time", "music"))
     assert tools_of(hub, "small") == ["play", "now"]
     assert hub.client_text("small", call(b"1", "add"), 1.0) == [
         ToClient("small", refusal(b"1", -32602, "unknown tool: add"))
@@ -199,10 +202,13 @@ def test_a_client_sees_nothing_outside_its_view():
 def test_listed_tools_can_be_labelled_with_their_server():
     hub = Hub(label_servers=True)
     start(hub)
-    hub.client_joined("link", None)
+    hub.client_joined("link", View())
     assert hub.client_text("link", ask(b"0", "tools/list"), 1.0) == [
-        ToClient("link", answer(b"0", b'{"tools":[{"name":"add","server_id":"calc"}]}'))
+        ToClient("link", answer(b"0", b'{"tools":[{"name":"add","server_id":"calc"}]}')),
+        NotDescribed("calc", ("add",)),
     ]
+    assert tools_of(hub) == ["add"]
+    assert hub.client_text("link", ask(b"0", "tools/list"), 1.0)[1:] == []  # it is said once
 
 
 # Other requests and notifications
@@ -230,17 +236,18 @@ def test_a_view_of_several_refuses_other_requests():
 def test_other_requests_are_refused_while_the_one_server_is_down():
     hub = bridged()
     hub.server_exited("calc", "exit code 1", 1.0)
-    words = "MCP server 'calc' is not running"
+    words = "MCP server calc is restarting, try again in a moment"
     refused = [ToClient("link", refusal(b"0", -32001, words))]
     assert hub.client_text("link", ask(b"0", "prompts/list"), 1.0) == refused
     hub.server_removed("calc", 2.0)
+    refused = [ToClient("link", refusal(b"0", -32001, "MCP server 'calc' is not running"))]
     assert hub.client_text("link", ask(b"0", "prompts/list"), 1.0) == refused
 
 
 def test_notifications_pass_through_a_view_of_one():
     hub = bridged()
-    hub.client_joined("all", None)
-    hub.client_joined("other", frozenset({"time"}))
+    hub.client_joined("all", View())
+    hub.client_joined("other", seeing("time"))
     said = note("roots/list_changed", b'{ "x": 1e400 }')
     assert hub.client_text("link", said, 1.0) == [ToServer("calc", said)]
     assert hub.client_text("other", said, 1.0) == []
@@ -356,7 +363,7 @@ TAIL = Overlong(b'xxx"},"jsonrpc":"2.0","id":3}', ended=True)
 def small():
     hub = Hub(max_message_bytes=LIMIT)
     start(hub)
-    hub.client_joined("link", None)
+    hub.client_joined("link", View())
     return hub
 
 
@@ -478,7 +485,7 @@ def test_what_is_not_sent_cannot_be_lost():
 def test_nothing_pending_needs_no_wake():
     hub = Hub()
     assert hub.tick(0.0) == []
-    hub.client_joined("link", None)
+    hub.client_joined("link", View())
     assert start(hub) == [ServerReady("calc", "Calc", "1.2", 1, 0.0)]
     assert hub.tick(60.0) == []
     asked = ToServer("calc", call(b"3"))
@@ -500,12 +507,12 @@ def test_one_wake_serves_for_all_that_is_later():
 def test_a_view_is_ready_when_one_of_its_servers_is():
     hub = merged(calc=("add",))
     hub.server_started("time", 0.0)
-    assert hub.ready(None)
-    assert hub.ready(frozenset({"calc", "time"}))
-    assert not hub.ready(frozenset({"time"}))
-    assert not hub.ready(frozenset())
+    assert hub.ready(View())
+    assert hub.ready(seeing("calc", "time"))
+    assert not hub.ready(seeing("time"))
+    assert not hub.ready(seeing())
     hub.server_exited("calc", "exit code 1", 1.0)
-    assert not hub.ready(None)
+    assert not hub.ready(View())
 
 
 def test_a_list_of_no_tools_is_a_list():

@@ -11,19 +11,19 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.kit import GREETING, INITIALIZED, answer, ask, listing, note, refusal
+from tests.core.kit import GREETING, INITIALIZED, answer, ask, listing, note, refusal, seeing
 from xzpipe.core import rawjson
 from xzpipe.core.effects import DropClient, DropServer, ToClient, ToServer, WakeAt
 from xzpipe.core.events import NoiseOnStdout, StaleAnswer
 from xzpipe.core.hub import Hub
 from xzpipe.core.lines import Overlong
-from xzpipe.core.views import View
+from xzpipe.core.plan import View
 
 SERVERS = ["a", "b", "c"]
 TOOLS = ["x", "y", "z"]
 IDS = [b"0", b"1", b"3", b"1.0", b"-1", b"9007199254740993", b'""', b'"3"', rb'"\ud800\u0041"']
 TOKENS = [b"", b"0", b"3", b'"3"', rb'"\ud800"']
-VIEWS = [None, *map(frozenset, ("a", "b", "ab", "bc", "abc"))]
+VIEWS = [View(), *(seeing(*servers) for servers in ("a", "b", "ab", "bc", "abc"))]
 METHODS = ["prompts/list", "ping", "initialize", "tools/list", "unknown"]
 NOISE = [
     b"",
@@ -169,7 +169,7 @@ class World:
             asked.tag = found["params"]["arguments"]["tag"]
             assert b'"arguments":{"tag":%d, "n": 0.10e1}' % asked.tag in line
             [client] = [each for each in self.clients.values() if asked.tag in each.sent]
-            assert client.view is None or server in client.view
+            assert client.view.sees(server)
             if "_meta" in found["params"]:
                 asked.token = b"%d" % found["params"]["_meta"]["progressToken"]
         life.all.append(asked)

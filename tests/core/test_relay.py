@@ -14,10 +14,17 @@ from tests.core.kit import (
     merged,
     note,
     refusal,
+    seeing,
+    start,
 )
 from xzpipe.core.effects import DropServer, ToClient, ToServer, WakeAt
 from xzpipe.core.events import NoiseOnStdout, StaleAnswer, ToolCalled
+from xzpipe.core.hub import Hub
+from xzpipe.core.plan import View
+from xzpipe.core.policy import ToolPolicy
 from xzpipe.core.relay import MAX_HELD_BYTES, MAX_PENDING
+from xzpipe.core.servers import DEAD_FOR
+from xzpipe.core.shaping import Shape
 
 IDS = [
     b"0",
@@ -160,7 +167,7 @@ def test_a_tool_that_failed_is_counted_as_such(flag):
 
 def test_a_server_that_dies_in_calls_has_every_caller_told_at_once():
     hub = bridged()
-    hub.client_joined("next", frozenset({"calc"}))
+    hub.client_joined("next", seeing("calc"))
     hub.client_text("link", call(b"7"), 1.0)
     hub.client_text("next", call(b'"x"'), 2.0)
     hub.client_text("link", ask(b"8", "prompts/list"), 2.0)
@@ -170,6 +177,7 @@ def test_a_server_that_dies_in_calls_has_every_caller_told_at_once():
         ToClient("next", refusal(b'"x"', -32000, GONE)),
         done(1.0, "server gone", client="next"),
         ToClient("link", refusal(b"8", -32000, GONE)),
+        WakeAt(3.0 + DEAD_FOR),
     ]
     assert hub.tick(1000.0) == []
 
@@ -189,19 +197,18 @@ def test_a_call_that_takes_too_long_fails_and_is_taken_back():
 def test_each_server_has_its_own_time_limit():
     hub = merged(calc=("add",), time=("now",))
     hub.server_exited("time", "exit code 1", 0.0)
-    hub.server_started("time", 0.0, call_timeout=2.5)
+    start(hub, "time", ("now",), call_timeout=2.5)
     hub.client_text("link", call(b"1", "add"), 10.0)
-    assert hub.client_text("link", call(b"2", "now"), 10.0) == [WakeAt(12.5)]
-    assert hub.tick(12.5)[0] == (
-        ToClient("link", refusal(b"2", -32000, "MCP server 'time' did not answer within 2.5 s"))
-    )
+    assert hub.client_text("link", call(b"2", "now"), 10.0)[0] == WakeAt(12.5)
+    words = "MCP server 'time' did not answer within 2.5 s"
+    assert ToClient("link", refusal(b"2", -32000, words)) in hub.tick(12.5)
 
 
 def test_a_reply_from_before_a_reconnect_is_dropped():
     hub = bridged()
     hub.client_text("link", call(b"1"), 1.0)
     assert hub.client_left("link", 2.0) == [ToServer("calc", cancelled(b"3", "the caller is gone"))]
-    hub.client_joined("link#2", frozenset({"calc"}))
+    hub.client_joined("link#2", seeing("calc"))
     assert hub.client_text("link#2", call(b"1"), 3.0) == [ToServer("calc", call(b"4"))]
     assert hub.server_line("calc", answer(b"3", b'"old"'), 4.0) == [StaleAnswer("calc")]
     assert hub.server_line("calc", answer(b"4", b'"new"'), 5.0) == [
@@ -212,7 +219,7 @@ def test_a_reply_from_before_a_reconnect_is_dropped():
 
 def test_only_what_the_lost_client_asked_is_taken_back():
     hub = bridged()
-    hub.client_joined("next", frozenset({"calc"}))
+    hub.client_joined("next", seeing("calc"))
     hub.client_text("link", call(b"1"), 1.0)
     hub.client_text("next", call(b"1"), 1.0)
     hub.client_text("link", ask(b"2", "prompts/list"), 1.0)
@@ -235,7 +242,7 @@ def test_no_server_answers_for_another():
 
 def test_a_request_too_many_is_refused_and_the_next_is_welcome_again():
     hub = bridged()
-    hub.client_joined("next", frozenset({"calc"}))
+    hub.client_joined("next", seeing("calc"))
     for id in range(MAX_PENDING):
         hub.client_text("link", call(b"%d" % id), 1.0)
     words = f"{MAX_PENDING} requests are waiting for an answer already"
@@ -265,7 +272,7 @@ def test_a_cancelled_request_is_cancelled_at_its_server_and_gets_no_answer():
 @pytest.mark.parametrize("params", [b"", b"{}", b"null", b'{"requestId":3}', b'{"requestId":""}'])
 def test_only_a_request_of_its_own_can_be_cancelled_by_a_client(params):
     hub = bridged()
-    hub.client_joined("next", frozenset({"calc"}))
+    hub.client_joined("next", seeing("calc"))
     hub.client_text("next", call(b"3"), 1.0)
     assert hub.client_text("link", note("cancelled", params), 2.0) == []
     assert hub.server_line("calc", answer(b"3"), 3.0)[0] == ToClient("next", answer(b"3"))
@@ -289,7 +296,7 @@ def test_progress_tokens_are_rewritten_both_ways(token):
 
 def test_equal_tokens_of_two_clients_are_kept_apart():
     hub = merged(calc=("add", "x"), time=("x",))
-    hub.client_joined("next", None)
+    hub.client_joined("next", View())
     rest = b',"_meta":{"progressToken":1}'
     hub.client_text("link", call(b"1", "calc__x", rest), 1.0)
     assert hub.client_text("next", call(b"1", "calc__x", rest), 1.0) == [
@@ -383,3 +390,63 @@ def test_what_is_held_for_a_server_that_starts_is_bounded_by_bytes():
     assert [type(each) for each in hub.client_text("link", call(b"0", "add", rest), 1.0)] == []
     [told, _] = hub.client_text("link", call(b"1", "add", rest), 1.0)
     assert told == ToClient("link", refusal(b"1", -32000, "MCP server 'calc' is overloaded"))
+
+
+def test_an_answer_is_shaped_for_the_endpoint_that_gets_it():
+    hub = Hub()
+    start(hub)
+    for client, limit in (("small", 300), ("large", None)):
+        view = View(servers=frozenset({"calc"}), shape=Shape(limit))
+        hub.client_joined(client, view)
+    long = b'{"content":[{"type":"text","text":"%b"}]}' % (b"x" * 1000)
+    hub.client_text("small", call(b"7"), 1.0)
+    hub.client_text("large", call(b"7"), 1.0)
+    [small, _] = hub.server_line("calc", answer(b"3", long), 2.0)
+    assert len(small.text) <= 300
+    assert json.loads(small.text)["id"] == 7
+    [large, _] = hub.server_line("calc", answer(b"4", long), 2.0)
+    assert large.text == answer(b"7", long)
+
+
+def test_an_error_is_shaped_too_and_stays_an_error():
+    hub = Hub()
+    start(hub)
+    hub.client_joined("link", View(servers=frozenset({"calc"}), shape=Shape(300)))
+    hub.client_text("link", call(b"7"), 1.0)
+    error = b'{"code":-1,"message":"%b","data":5}' % (b"x" * 1000)
+    told = b'{"jsonrpc":"2.0","id":3,"error":%b}' % error
+    [reply, called] = hub.server_line("calc", told, 2.0)
+    assert len(reply.text) <= 300
+    assert json.loads(reply.text)["error"]["code"] == -1
+    assert called.outcome == "error"
+
+
+def test_what_is_no_call_is_never_shaped():
+    hub = Hub()
+    start(hub)
+    hub.client_joined("link", View(servers=frozenset({"calc"}), shape=Shape(300)))
+    hub.client_text("link", ask(b"7", "resources/read"), 1.0)
+    long = b'{"contents":["%b"]}' % (b"x" * 1000)
+    assert hub.server_line("calc", answer(b"3", long), 2.0) == [
+        ToClient("link", answer(b"7", long))
+    ]
+
+
+def test_a_tool_is_called_by_the_name_that_its_server_gave_it():
+    hub = Hub()
+    start(hub)
+    policy = ToolPolicy(rename={"add": "plus"})
+    hub.client_joined("link", View(servers=frozenset({"calc"}), own={"calc": policy}))
+    assert hub.client_text("link", call(b"7", "plus"), 1.0) == [ToServer("calc", call(b"3", "add"))]
+    unknown = refusal(b"8", -32602, "unknown tool: add")
+    assert hub.client_text("link", call(b"8", "add"), 1.0) == [ToClient("link", unknown)]
+
+
+def test_a_view_does_not_let_denied_tools_be_called():
+    hub = Hub()
+    start(hub, tools=("add", "drop"))
+    policy = ToolPolicy(deny=("drop",))
+    hub.client_joined("link", View(servers=frozenset({"calc"}), policy=policy))
+    for name in ("drop", "calc__drop"):
+        unknown = refusal(b"8", -32602, f"unknown tool: {name}")
+        assert hub.client_text("link", call(b"8", name), 1.0) == [ToClient("link", unknown)]

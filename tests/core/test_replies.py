@@ -6,6 +6,7 @@ from tests.core.kit import answer, ask, refusal
 from xzpipe import __version__
 from xzpipe.core import replies
 from xzpipe.core.jsonrpc import Raw, parse
+from xzpipe.core.tools import Table
 
 
 @pytest.mark.parametrize(
@@ -29,18 +30,30 @@ def test_our_own_greeting_agrees_to_a_version_it_knows(params, version):
     }
 
 
+ONE = Table({}, b"[{}]", b"[{},{}]", ())
+
+
 @pytest.mark.parametrize(
     "params", [b"", b"{}", b"null", b"[]", b'{"cursor":null}', b'{"cursor":""}']
 )
 def test_all_tools_are_on_the_first_page(params):
     message = parse(ask(b'"id"', "tools/list", params))
-    assert replies.tools(message, b"[{}]") == answer(b'"id"', b'{"tools":[{}]}')
+    assert replies.tools(message, ONE) == answer(b'"id"', b'{"tools":[{}]}')
+
+
+@pytest.mark.parametrize(
+    ("asked", "listed"),
+    [(b"true", b"[{},{}]"), (b"false", b"[{}]"), (b"null", b"[{}]"), (b'"true"', b"[{}]")],
+)
+def test_the_tools_of_the_user_are_there_for_who_asks_for_them(asked, listed):
+    message = parse(ask(b"0", "tools/list", b'{"cursor":"","withUserTools":%b}' % asked))
+    assert replies.tools(message, ONE) == answer(b"0", b'{"tools":%b}' % listed)
 
 
 @pytest.mark.parametrize("cursor", [b'"2"', b"0", b"{}"])
 def test_there_is_no_second_page(cursor):
     message = parse(ask(b"0", "tools/list", b'{"cursor":%b}' % cursor))
-    assert replies.tools(message, b"[{}]") == refusal(b"0", -32602, "there is no such page")
+    assert replies.tools(message, ONE) == refusal(b"0", -32602, "there is no such page")
 
 
 def test_a_server_may_ping_and_ask_nothing_else():

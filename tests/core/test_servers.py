@@ -17,15 +17,21 @@ from tests.core.kit import (
     merged,
     note,
     refusal,
+    seeing,
     start,
     tools_of,
 )
+from xzpipe.core import jsonrpc
 from xzpipe.core.effects import DropClient, DropServer, ToClient, ToServer, WakeAt
 from xzpipe.core.events import ListingFailed, ServerReady, StaleAnswer, ToolCalled, ToolsChanged
 from xzpipe.core.hub import Hub
-from xzpipe.core.servers import LISTING_TIMEOUT
+from xzpipe.core.plan import View
+from xzpipe.core.servers import DEAD_FOR, LISTING_TIMEOUT
 
 CHANGED = note("tools/list_changed")
+
+
+RESTARTING = "MCP server calc is restarting, try again in a moment"
 
 
 def relist(id):
@@ -38,7 +44,7 @@ def test_a_handshake_from_start_to_ready():
         ToServer("calc", INITIALIZE),
         WakeAt(25.0),
     ]
-    assert not hub.ready(None)
+    assert not hub.ready(View())
     assert hub.server_line("calc", answer(b"1", GREETING), 5.5) == [
         ToServer("calc", INITIALIZED),
         relist(b"2"),
@@ -49,7 +55,7 @@ def test_a_handshake_from_start_to_ready():
     assert hub.server_line("calc", answer(b"3", listing("b")), 6.5) == [
         ServerReady("calc", "Calc", "1.2", 2, 1.5)
     ]
-    assert hub.ready(None)
+    assert hub.ready(View())
     assert hub.tick(25.0) == []
 
 
@@ -78,7 +84,7 @@ def test_an_error_on_initialize_ends_this_life():
     assert hub.server_line("calc", refusal(b"1", -32603, "No AWS credentials"), 1.0) == [
         DropServer("calc", "it answered initialize with an error: No AWS credentials")
     ]
-    assert not hub.ready(None)
+    assert not hub.ready(View())
     assert hub.server_exited("calc", "exit code 1", 1.0) == []
 
 
@@ -126,7 +132,7 @@ def test_each_life_is_initialized_once_whoever_connects():
     hub = bridged()
     asked = []
     for link in ("link", "next", "third"):
-        hub.client_joined(link, frozenset({"calc"}))
+        hub.client_joined(link, seeing("calc"))
         asked += hub.client_text(link, ask(b"0", "initialize", b"{}"), 1.0)
         asked += hub.client_text(link, INITIALIZED, 1.0)
         hub.client_left(link, 2.0)
@@ -168,7 +174,7 @@ def test_calls_are_refused_while_a_server_is_down():
     hub = bridged()
     hub.server_exited("calc", "exit code 1", 1.0)
     assert hub.client_text("link", call(b"7"), 2.0) == [
-        ToClient("link", refusal(b"7", -32001, "MCP server 'calc' is not running"))
+        ToClient("link", refusal(b"7", -32001, RESTARTING))
     ]
 
 
@@ -232,6 +238,7 @@ def test_a_lost_server_does_not_trouble_the_others():
     assert hub.server_exited("calc", "exit code 1", 2.0) == [
         ToClient("link", refusal(b"1", -32000, GONE)),
         ToolCalled("calc", "add", "link", 1.0, "server gone"),
+        WakeAt(2.0 + DEAD_FOR),
     ]
     assert hub.server_line("time", answer(b"3"), 3.0) == [
         ToClient("link", answer(b"2")),
@@ -362,7 +369,7 @@ def test_a_reading_that_a_crash_cut_short_is_forgotten():
     hub = bridged("add")
     hub.server_line("calc", CHANGED, 1.0)
     hub.server_line("calc", CHANGED, 1.0)
-    assert hub.server_exited("calc", "exit code 1", 2.0) == []
+    assert hub.server_exited("calc", "exit code 1", 2.0) == [WakeAt(2.0 + DEAD_FOR)]
     assert start(hub, now=3.0) == [ServerReady("calc", "Calc", "1.2", 1, 0.0)]
 
 
@@ -378,7 +385,7 @@ def test_a_restart_with_other_tools_is_told():
 
 def test_a_client_that_rereads_on_connect_is_dropped_for_a_new_list():
     hub = bridged("add")
-    hub.client_joined("broker", frozenset({"calc"}), rereads=True)
+    hub.client_joined("broker", seeing("calc"), rereads=True)
     tools_of(hub, "broker")
     hub.server_line("calc", CHANGED, 1.0)
     assert hub.server_line("calc", answer(b"3", listing("sub")), 2.0) == [
@@ -392,7 +399,7 @@ def test_a_client_that_rereads_on_connect_is_dropped_for_a_new_list():
 @pytest.mark.parametrize("how", ["restarted", "removed"])
 def test_such_a_client_is_dropped_however_the_list_came_to_change(how):
     hub = bridged("add")
-    hub.client_joined("broker", None, rereads=True)
+    hub.client_joined("broker", View(), rereads=True)
     tools_of(hub, "broker")
     if how == "removed":
         effects = hub.server_removed("calc", 2.0)
@@ -406,7 +413,7 @@ def test_such_a_client_is_dropped_however_the_list_came_to_change(how):
 
 def test_such_a_client_is_not_dropped_in_the_middle_of_a_call():
     hub = bridged("add")
-    hub.client_joined("broker", frozenset({"calc"}), rereads=True)
+    hub.client_joined("broker", seeing("calc"), rereads=True)
     tools_of(hub, "broker")
     hub.client_text("broker", call(b"1"), 0.0)
     hub.server_line("calc", CHANGED, 1.0)
@@ -424,6 +431,7 @@ def test_a_removed_server_answers_its_callers_and_leaves_the_lists():
     assert hub.server_removed("calc", 2.0) == [
         ToClient("link", refusal(b"7", -32000, words)),
         ToolCalled("calc", "add", "link", 1.0, "server gone"),
+        WakeAt(2.0 + DEAD_FOR),
         ToClient("link", LIST_CHANGED),
     ]
     assert tools_of(hub) == ["now"]
@@ -455,7 +463,8 @@ def test_a_server_that_answers_no_ping_by_the_next_is_dropped():
     hub = pinged()
     assert DropServer("calc", "it did not answer ping within 30 s") in hub.tick(60.0)
     hub.server_exited("calc", "dropped", 61.0)
-    assert hub.tick(90.0) == []
+    assert hub.tick(90.0) == [WakeAt(61.0 + DEAD_FOR)]
+    assert hub.tick(61.0 + DEAD_FOR) == []
 
 
 def test_a_ping_that_is_answered_while_the_list_is_read_is_no_list():
@@ -470,4 +479,57 @@ def test_a_server_is_pinged_only_while_it_is_ready():
     hub.server_line("calc", answer(b"3", b"{}"), 31.0)
     hub.server_exited("calc", "exit code 1", 40.0)
     hub.server_started("calc", 50.0, start_timeout=600.0)
-    assert hub.tick(60.0) == [WakeAt(650.0)]
+    assert hub.tick(60.0) == [WakeAt(40.0 + DEAD_FOR)]
+    assert hub.tick(40.0 + DEAD_FOR) == [WakeAt(650.0)]
+
+
+def test_among_several_a_server_that_restarts_says_so_at_once_and_costs_the_others_nothing():
+    hub = merged(calc=("add",), time=("now",))
+    hub.server_exited("calc", "exit code 1", 1.0)
+    refused = [ToClient("link", refusal(b"7", -32001, RESTARTING))]
+    assert hub.client_text("link", call(b"7"), 2.0) == refused
+    hub.server_started("calc", 3.0)
+    assert hub.client_text("link", call(b"7"), 4.0) == refused
+    assert hub.client_text("link", call(b"8", "now"), 4.0) == [ToServer("time", call(b"3", "now"))]
+
+
+def test_a_server_that_is_dead_for_long_leaves_the_list_and_is_back_on_it_when_it_is_ready():
+    hub = merged(calc=("add",), time=("now",))
+    assert tools_of(hub) == ["add", "now"]
+    assert WakeAt(1.0 + DEAD_FOR) in hub.server_exited("calc", "exit code 1", 1.0)
+    hub.server_started("calc", 20.0)
+    hub.server_exited("calc", "exit code 1", 21.0)
+    hub.tick(1.0 + DEAD_FOR - 0.1)
+    assert tools_of(hub) == ["add", "now"]
+    assert ToClient("link", LIST_CHANGED) in hub.tick(1.0 + DEAD_FOR)
+    assert tools_of(hub) == ["now"]
+    refused = [ToClient("link", refusal(b"7", -32001, RESTARTING))]
+    assert hub.client_text("link", call(b"7"), 40.0) == refused
+    assert ToClient("link", LIST_CHANGED) in restart(hub, 50.0)
+    assert tools_of(hub) == ["add", "now"]
+    hub.tick(50.0 + 2 * DEAD_FOR)
+    assert tools_of(hub) == ["add", "now"]
+
+
+def test_a_server_that_is_back_soon_never_leaves_the_list():
+    hub = merged(calc=("add",), time=("now",))
+    tools_of(hub)
+    hub.server_exited("calc", "exit code 1", 1.0)
+    assert ToClient("link", LIST_CHANGED) not in restart(hub, 2.0)
+    assert ToClient("link", LIST_CHANGED) not in hub.tick(1.0 + DEAD_FOR)
+
+
+def test_a_server_alone_in_its_view_stays_listed_however_long_it_is_dead():
+    hub = bridged()
+    tools_of(hub)
+    hub.server_exited("calc", "exit code 1", 1.0)
+    assert hub.tick(1.0 + DEAD_FOR) == []
+    assert tools_of(hub) == ["add"]
+
+
+def restart(hub, now):
+    """A new life of calc, with the tools of the last; the effects of its last answer."""
+    [asked, *_] = hub.server_started("calc", now)
+    first = int(bytes(jsonrpc.parse(asked.line).id))
+    hub.server_line("calc", answer(b"%d" % first, GREETING), now)
+    return hub.server_line("calc", answer(b"%d" % (first + 1), listing("add")), now)

@@ -1,10 +1,14 @@
+import json
+
 import pytest
 
-from tests.core.kit import LIST_CHANGED, listing
+from tests.core.kit import LIST_CHANGED, listing, seeing
 from xzpipe.core.effects import DropClient, ToClient
+from xzpipe.core.events import NotDescribed
 from xzpipe.core.pending import FOREVER
+from xzpipe.core.plan import View
 from xzpipe.core.tools import Listing
-from xzpipe.core.views import PATIENCE, QUIET, RETRY, Client, Views
+from xzpipe.core.views import MAX_SAID, PATIENCE, QUIET, RETRY, Client, Views
 
 TOLD = ToClient("link", LIST_CHANGED)
 DROPPED = DropClient("link", "its tool list changed")
@@ -22,7 +26,7 @@ def views(*servers, rereads=False):
     for server in servers:
         made.add_server(server)
         made.put_tools(server, tools(f"of_{server}"), 0.0)
-    made.clients["link"] = Client(None, rereads)
+    made.clients["link"] = Client(View(), rereads)
     made.table(made.clients["link"])
     return made
 
@@ -30,13 +34,13 @@ def views(*servers, rereads=False):
 @pytest.mark.parametrize(
     ("view", "servers", "only"),
     [
-        (frozenset({"a"}), (), "a"),
-        (frozenset({"a"}), ("a", "b"), "a"),
-        (frozenset({"a", "b"}), ("a",), None),
-        (frozenset(), ("a",), None),
-        (None, ("a",), "a"),
-        (None, ("a", "b"), None),
-        (None, (), None),
+        (seeing("a"), (), "a"),
+        (seeing("a"), ("a", "b"), "a"),
+        (seeing("a", "b"), ("a",), None),
+        (seeing(), ("a",), None),
+        (View(), ("a",), "a"),
+        (View(), ("a", "b"), None),
+        (View(), (), None),
     ],
 )
 def test_a_view_may_be_of_one_server(view, servers, only):
@@ -46,13 +50,13 @@ def test_a_view_may_be_of_one_server(view, servers, only):
 def test_a_view_lists_its_servers_in_the_order_of_their_names():
     made = views("b", "c", "a")
     assert list(made.table(made.clients["link"]).routes) == ["of_a", "of_b", "of_c"]
-    assert list(made.table(Client(frozenset({"c", "a", "x"}), False)).routes) == ["of_a", "of_c"]
+    assert list(made.table(Client(seeing("c", "a", "x"), False)).routes) == ["of_a", "of_c"]
 
 
 def test_a_changed_list_is_told_to_those_who_have_read_it():
     made = views("a")
-    made.clients["new"] = Client(None, rereads=False)
-    made.clients["elsewhere"] = Client(frozenset({"b"}), rereads=False)
+    made.clients["new"] = Client(View(), rereads=False)
+    made.clients["elsewhere"] = Client(seeing("b"), rereads=False)
     made.table(made.clients["elsewhere"])
     assert made.put_tools("a", tools("other"), 1.0) == [TOLD]
     assert made.next_due() == FOREVER
@@ -89,23 +93,26 @@ def test_a_client_that_rereads_on_connect_is_dropped_when_it_has_been_quiet():
     assert made.next_due() == FOREVER
 
 
-def test_such_a_drop_waits_for_calls_on_their_way_but_not_for_ever():
+def test_such_a_drop_waits_for_calls_on_their_way_as_long_as_these_may_last():
     made = views("a", rereads=True)
     made.put_tools("a", tools("x"), 0.0)
     made.put_tools("a", tools("y"), 0.5)
     made.clients["link"].owed = 1
+    made.clients["link"].owed_until = 300.0
     waits = []
     while not (effects := made.due(made.next_due())):
         waits.append(made.next_due())
+        made.clients["link"].owed_until += 1.0  # and calls that came later do not prolong it
     assert effects == [DROPPED]
     assert waits[:2] == [0.5 + QUIET + RETRY, 0.5 + QUIET + 2 * RETRY]
-    assert waits[-1] == PATIENCE
+    assert waits[-1] == 300.0
 
 
 def test_such_a_drop_happens_when_the_last_call_is_answered():
     made = views("a", rereads=True)
     made.put_tools("a", tools("x"), 0.0)
     made.clients["link"].owed = 1
+    made.clients["link"].owed_until = 300.0
     assert made.due(QUIET) == []
     made.clients["link"].owed = 0
     assert made.due(QUIET + RETRY) == [DROPPED]
@@ -118,3 +125,54 @@ def test_a_list_that_never_comes_to_rest_drops_its_clients_nevertheless():
         assert made.due(float(second)) == []
     assert made.next_due() == PATIENCE
     assert made.due(PATIENCE) == [DROPPED]
+
+
+def test_a_server_that_is_dead_for_long_leaves_the_lists_of_several_but_not_its_own():
+    made = views("a", "b", rereads=True)
+    alone = made.clients["alone"] = Client(seeing("b"), rereads=False)
+    made.table(alone)
+    assert made.hide("b", 1.0) == [TOLD]
+    assert made.next_due() == 1.0 + QUIET
+    assert json.loads(made.table(made.clients["link"]).payload) == [{"name": "of_a"}]
+    assert json.loads(made.table(alone).payload) == [{"name": "of_b"}]
+
+
+def test_calls_to_a_server_that_is_dead_for_long_still_find_it():
+    made = views("a", "b")
+    made.hide("b", 1.0)
+    assert made.table(made.clients["link"]).routes["of_b"].server == "b"
+
+
+def test_a_server_that_is_back_with_the_same_tools_is_listed_again():
+    made = views("a", "b")
+    made.hide("b", 1.0)
+    assert made.put_tools("b", tools("of_b"), 2.0) == [TOLD]
+    assert made.put_tools("b", tools("of_b"), 3.0) is None
+
+
+def test_a_server_that_was_removed_is_not_hidden_when_it_comes_anew():
+    made = views("a", "b")
+    made.hide("b", 1.0)
+    made.remove_server("b", 2.0)
+    made.add_server("b")
+    assert made.put_tools("b", tools("of_b"), 3.0) == [TOLD]
+    assert "of_b" in made.table(made.clients["link"]).payload.decode()
+
+
+def test_what_is_to_be_said_of_a_list_is_said_once():
+    made = views("a", "b")
+    table = made.table(made.clients["link"])
+    undescribed = [NotDescribed("a", ("of_a",)), NotDescribed("b", ("of_b",))]
+    assert made.notes(table) == undescribed
+    assert made.notes(table) == []
+    made.put_tools("b", tools("other"), 1.0)
+    assert made.notes(made.table(made.clients["link"])) == [NotDescribed("b", ("other",))]
+
+
+def test_a_server_whose_tools_change_for_ever_is_not_told_of_for_ever():
+    made = views("a")
+    told = 0
+    for number in range(2 * MAX_SAID):
+        made.put_tools("a", tools(f"tool_{number}"), 0.0)
+        told += len(made.notes(made.table(made.clients["link"])))
+    assert told == MAX_SAID + 1

@@ -8,6 +8,7 @@ from xzpipe.errors import UsageError
 
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 EXAMPLE = "wss://api.xiaozhi.me/mcp/?token=…"
+SERVER = "{server}"  # in an address: the name of the server that a link is for
 MASK = "***"
 MIN_SECRET = 6  # characters; a shorter token is in variables and in log lines by chance
 
@@ -54,6 +55,10 @@ class Endpoint:
         head, _, tail = parts.path.rpartition("/mcp/")
         return Endpoint(urlunsplit(parts._replace(path=f"{head}/call/{tail}")))
 
+    def for_server(self, server: str) -> "Endpoint":
+        """The same address, with `{server}` in it replaced."""
+        return Endpoint(self.url.replace(SERVER, quote(server, safe="")))
+
     def with_server_id(self, server: str) -> "Endpoint":
         """The same address for one of several servers of an agent."""
         parts = urlsplit(self.url)
@@ -69,7 +74,7 @@ def parse_endpoint(text: str, origin: str) -> Endpoint:
     try:
         parts = urlsplit(text.strip().strip("'\"").strip())
         host, _ = parts.hostname, parts.port
-        path, query = quote(parts.path, _URL_SAFE), quote(parts.query, _URL_SAFE)
+        path, query = _quoted(parts.path), _quoted(parts.query)
     except ValueError:  # a port that is no number, half a character
         host = None
     if not host or parts.scheme not in SCHEMES or _NO_HOST.search(parts.netloc):
@@ -77,6 +82,10 @@ def parse_endpoint(text: str, origin: str) -> Endpoint:
     scheme = SCHEMES[parts.scheme]
     # the host is left alone: a Chinese one is not %-encoded when it is dialled
     return Endpoint(urlunsplit((scheme, parts.netloc, path, query, "")))
+
+
+def _quoted(text: str) -> str:
+    return quote(text, _URL_SAFE).replace(quote(SERVER), SERVER)
 
 
 def query_of(target: str) -> tuple[str, dict[str, str]]:

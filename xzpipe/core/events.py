@@ -9,6 +9,8 @@ from typing import ClassVar
 
 import msgspec
 
+SHOWN = 10  # names in one sentence
+
 
 class Event(msgspec.Struct, frozen=True):
     """A fact; `level` is debug, info, warning or error."""
@@ -122,6 +124,42 @@ class ListingFailed(Event, frozen=True):
         return f"{self.server}: its new tool list could not be read ({self.reason}); the old stays"
 
 
+class NameChanged(Event, frozen=True):
+    """A tool is listed under another name than it wanted: that one was taken, or unclean."""
+
+    LEVEL: ClassVar[str] = "warning"
+    server: str
+    tool: str
+    listed: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: its tool {self.tool} is listed as {self.listed} (see tools.rename)"
+
+
+class NotDescribed(Event, frozen=True):
+    """Tools that say nothing of what they are for; an assistant will hardly use them."""
+
+    LEVEL: ClassVar[str] = "warning"
+    server: str
+    tools: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.server}: no description: {_enumerated(self.tools)} (see tools.describe)"
+
+
+class LongList(Event, frozen=True):
+    """One view lists more than an assistant takes well; `size` is in bytes."""
+
+    LEVEL: ClassVar[str] = "warning"
+    view: str
+    tools: int
+    size: int
+
+    def __str__(self) -> str:
+        many = f"{self.view}: {_count(self.tools, 'tool')} in one list of {self.size:,} bytes"
+        return f"{many}; an assistant may not take them all: choose with tools.allow or tools.deny"
+
+
 class ToolCalled(Event, frozen=True, gc=False):
     """A tool call was answered after `seconds`; `outcome` is "ok", "tool error" or why it
     failed."""
@@ -200,11 +238,30 @@ class LinkDown(Event, frozen=True):
         return f"{self.link}: {self.cause}{was}; {again}" + (f". {self.hint}" if self.hint else "")
 
 
+class ModeSwitched(Event, frozen=True):
+    """An endpoint keeps one connection only: its servers share one link from now on."""
+
+    LEVEL: ClassVar[str] = "warning"
+    endpoint: str
+    servers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.endpoint}: it keeps one connection per token, so {_enumerated(self.servers)} "
+            'share one from now on; to start that way, set "mode": "aggregate"'
+        )
+
+
 class LinkClosed(Event, frozen=True):
     link: str
 
     def __str__(self) -> str:
         return f"{self.link}: link closed"
+
+
+def _enumerated(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _count(number: int, noun: str) -> str:

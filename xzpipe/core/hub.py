@@ -17,9 +17,11 @@ from xzpipe.core.handshake import Phase
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
 from xzpipe.core.lines import WINDOW, Overlong, answered_id
 from xzpipe.core.pending import Alarm, PendingTable
+from xzpipe.core.plan import View
 from xzpipe.core.relay import Relay
 from xzpipe.core.servers import Servers
-from xzpipe.core.views import Client, View, Views
+from xzpipe.core.tools import Table
+from xzpipe.core.views import Client, Views
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # a photo as base64 fits; a runaway print does not
 LF, CR = b"\n\r"
@@ -79,12 +81,7 @@ class Hub:
             return [StaleAnswer(server) if asked else NoiseOnStdout(server, _excerpt(line))]
         if entry.client is None:
             return self._servers.learn(server, entry, message, now)
-        if len(message.error):
-            text = jsonrpc.error(entry.outer, message.error)
-            return self._relay.answer(server, entry, text, now, "error")
-        text = jsonrpc.result(entry.outer, message.result)
-        outcome = "tool error" if entry.tool and jsonrpc.is_error(message.result) else "ok"
-        return self._relay.answer(server, entry, text, now, outcome)
+        return self._relay.answered(server, entry, message, now)
 
     def server_overlong(self, server: str, line: Overlong, now: float) -> list[Effect]:
         """A server is writing a line over the limit."""
@@ -98,10 +95,10 @@ class Hub:
         if server not in self._servers.states:
             return []
         effects: list[Effect] = []
-        for entry in self._servers.ended(server):
+        for entry in self._servers.ended(server, now):
             words = f"MCP server '{server}' went away before it answered: {reason}"
             effects += self._relay.fail(server, entry, words, now, "server gone")
-        return effects
+        return effects + self._alarm.by(self._servers.next_due())
 
     def server_removed(self, server: str, now: float) -> list[Effect]:
         """A server will not come back: its tools leave the lists."""
@@ -161,12 +158,18 @@ class Hub:
         dues = self._pending.next_deadline(), self._servers.next_due(), self._views.next_due()
         return effects + self._alarm.by(min(dues))
 
+    def table(self, view: View) -> Table:
+        """What a client with this view would be told."""
+        return self._views.table_of(view)
+
     def ready(self, view: View) -> bool:
         """Whether a server of this view can be called now."""
-        return any(
-            state.phase is Phase.READY and (view is None or server in view)
-            for server, state in self._servers.states.items()
-        )
+        return any(self._servers.ready(view))
+
+    def all_ready(self, view: View) -> bool:
+        """Whether all servers of this view can be called now."""
+        known = self._servers.states.keys() if view.servers is None else view.servers
+        return known <= set(self._servers.ready(view))
 
     def ready_for(self, server: str, now: float) -> float:
         """How long this life of a server has been ready, in seconds."""
@@ -187,7 +190,8 @@ class Hub:
                 greeting = server.greeting if server else b""
                 text = jsonrpc.result(message.id, greeting or replies.greeting(message.params))
             case "tools/list":
-                text = replies.tools(message, self._views.table(state).payload)
+                table = self._views.table(state)
+                return [ToClient(client, replies.tools(message, table)), *self._views.notes(table)]
             case _ if only is not None:
                 return self._relay.forward(client, only, message, now)
             case _:
@@ -199,12 +203,10 @@ class Hub:
         self, client: str, state: Client, message: jsonrpc.Message, now: float
     ) -> list[Effect]:
         call = jsonrpc.called(message.params)
-        route = None if call is None else self._views.table(state).routes.get(call.name)
-        if route is not None:
-            server, tool = route
-            return self._relay.forward(client, server, message, now, call, tool)
         if call is None:
             code, words = jsonrpc.INVALID_PARAMS, "tools/call needs params with a tool's name"
+        elif listed := self._views.table(state).routes.get(call.name):
+            return self._relay.call(client, listed, call, message, now)
         elif self.ready(state.view):
             code, words = jsonrpc.INVALID_PARAMS, f"unknown tool: {call.name}"
         else:

@@ -6,9 +6,12 @@ from xzpipe.core.events import ToolCalled
 from xzpipe.core.handshake import Phase
 from xzpipe.core.pending import Alarm, Pending, PendingTable
 from xzpipe.core.servers import Servers
-from xzpipe.core.views import Views
+from xzpipe.core.shaping import shaped, shaped_error
+from xzpipe.core.tools import Listed
+from xzpipe.core.views import Client, Views
 
 MAX_PENDING = 1024  # per client; an assistant has a handful, a runaway caller must not fill memory
+ENVELOPE = len(jsonrpc.result(b"", b""))  # around a result or an error, but for the id
 MAX_HELD_BYTES = 64 * 2**20  # per server: as much as waits for one that runs but does not read
 
 
@@ -22,21 +25,46 @@ class Relay:
         self._views = views
 
     def forward(
+        self, client: str, server: str, message: jsonrpc.Message, now: float
+    ) -> list[Effect]:
+        """Pass a request on that is no call of a tool."""
+        caller = self._views.clients[client]
+        return self._forward(client, caller, server, message, now, wait=True)
+
+    def call(
         self,
         client: str,
+        listed: Listed,
+        call: jsonrpc.Call,
+        message: jsonrpc.Message,
+        now: float,
+    ) -> list[Effect]:
+        """Pass a `tools/call` on, whose params say `call`."""
+        caller = self._views.clients[client]
+        if call.name != listed.tool:
+            message.params = rawjson.Raw(replies.renamed(message.params, listed.tool))
+        # among several servers, one that is not there should not keep its caller waiting
+        wait = self._views.only(caller) is not None
+        return self._forward(client, caller, listed.server, message, now, wait, call, listed.tool)
+
+    def _forward(
+        self,
+        client: str,
+        caller: Client,
         server: str,
         message: jsonrpc.Message,
         now: float,
+        wait: bool,
         call: jsonrpc.Call | None = None,
         tool: str = "",
     ) -> list[Effect]:
-        """Pass a request on. `call` is what a `tools/call` says; `tool`, how `server` itself calls
-        what it names."""
         asked = self._servers.states.get(server)
-        if asked is None or asked.phase is Phase.DOWN:
+        if asked is None:
             words = f"MCP server '{server}' is not running"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.NOT_CONNECTED, words))]
-        caller = self._views.clients[client]
+        if asked.phase is Phase.DOWN or (asked.phase is Phase.STARTING and not wait):
+            words = f"MCP server {server} is restarting, try again in a moment"
+            return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.NOT_CONNECTED, words))]
         if caller.owed >= MAX_PENDING:
             words = f"{MAX_PENDING} requests are waiting for an answer already"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.SERVER_ERROR, words))]
@@ -44,8 +72,6 @@ class Relay:
         params: bytes | rawjson.Raw = message.params
         if len(params) == 4 and bytes(params) == rawjson.NULL:
             params = rawjson.ABSENT  # a popular server never answers null params (wire.md §6)
-        if call is not None and call.name != tool:
-            params = replies.renamed(params, tool)
         token = replies.progress_token(params) if call is None or len(call.meta) else b""
         deadline = now + asked.call_timeout
         outer = bytes(message.id)
@@ -53,6 +79,7 @@ class Relay:
             server, Pending(client, outer, method, now, deadline, tool, token)
         )
         caller.owed += 1
+        caller.owed_until = max(caller.owed_until, deadline)
         if token:
             params = replies.with_progress_token(params, b"%d" % inner)
         line = jsonrpc.request(inner, method, params)
@@ -65,10 +92,24 @@ class Relay:
             effects.append(ToServer(server, line))
         return effects
 
-    def answer(
-        self, server: str, entry: Pending, text: bytes, now: float, outcome: str
+    def answered(
+        self, server: str, entry: Pending, message: jsonrpc.Message, now: float
     ) -> list[Effect]:
-        """Settle a request that was taken from the pending ones: `text` is for its client."""
+        """Settle a request that was taken from the pending ones, as its server says."""
+        shape = self._views.clients[entry.client or ""].view.shape
+        around = len(entry.outer) + ENVELOPE
+        if len(message.error):
+            error = shaped_error(message.error, shape, around)
+            return self._settle(server, entry, jsonrpc.error(entry.outer, error), now, "error")
+        if not entry.tool:
+            return self._settle(server, entry, jsonrpc.result(entry.outer, message.result), now)
+        text = jsonrpc.result(entry.outer, shaped(message.result, shape, around))
+        outcome = "tool error" if jsonrpc.is_error(message.result) else "ok"
+        return self._settle(server, entry, text, now, outcome)
+
+    def _settle(
+        self, server: str, entry: Pending, text: bytes, now: float, outcome: str = "ok"
+    ) -> list[Effect]:
         client = entry.client or ""
         self._views.clients[client].owed -= 1
         if not entry.tool:
@@ -81,7 +122,7 @@ class Relay:
     ) -> list[Effect]:
         """Settle a request with an error, in words for the caller."""
         text = jsonrpc.fault(entry.outer, jsonrpc.SERVER_ERROR, words)
-        return self.answer(server, entry, text, now, outcome)
+        return self._settle(server, entry, text, now, outcome)
 
     def lost(
         self, server: str, raw_id: bytes | None, problem: str, now: float, outcome: str

@@ -1,6 +1,7 @@
 """The lives of the servers as the hub sees them: handshake, ready, re-reading a changed list,
 down."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xzpipe.core.effects import DropServer, Effect, ToServer
@@ -8,9 +9,11 @@ from xzpipe.core.events import ListingFailed, ServerReady, ToolsChanged
 from xzpipe.core.handshake import Ask, Failed, Handshake, Phase, who
 from xzpipe.core.jsonrpc import Message, notification, request
 from xzpipe.core.pending import FOREVER, Alarm, Pending, PendingTable
+from xzpipe.core.plan import View
 from xzpipe.core.rawjson import EMPTY
 from xzpipe.core.views import Views
 
+DEAD_FOR = 30.0  # seconds, after which the tools of a server that is not ready leave the lists
 LISTING_TIMEOUT = 60.0  # seconds for each page of a list that is read again
 
 
@@ -28,6 +31,7 @@ class Server:
     held: dict[int, bytes] = field(default_factory=dict)  # requests that wait until it is ready
     ready_at: float = FOREVER
     ping_at: float = FOREVER
+    hide_at: float = FOREVER  # kept over its lives until it is ready again
 
 
 class Servers:
@@ -47,16 +51,19 @@ class Servers:
     ) -> list[Effect]:
         """A new life: begin the handshake. What an earlier life has told stays known meanwhile."""
         before = self.states.get(server)
-        greeting = before.greeting if before else b""
-        state = Server(start_timeout, call_timeout, now, greeting)
+        state = Server(start_timeout, call_timeout, now)
+        if before:
+            state.greeting, state.hide_at = before.greeting, before.hide_at
         state.handshake = Handshake()
         self.states[server] = state
         self._views.add_server(server)
         return self._ask(server, Handshake.first(), now, now + start_timeout)
 
-    def ended(self, server: str) -> list[Pending]:
+    def ended(self, server: str, now: float) -> list[Pending]:
         """The end of a life; what it owed, the hub's own questions left out."""
         state = self.states[server]
+        if state.phase is Phase.READY:
+            state.hide_at = now + DEAD_FOR
         state.phase = Phase.DOWN
         state.handshake = None
         state.ping_at = FOREVER
@@ -69,6 +76,12 @@ class Servers:
         self._pending.forget(server)
         told = self._views.remove_server(server, now)
         return [*told, *self._alarm.by(self._views.next_due())]
+
+    def ready(self, view: View) -> Iterator[str]:
+        """The servers of a view that can be called now."""
+        for server, state in self.states.items():
+            if state.phase is Phase.READY and view.sees(server):
+                yield server
 
     def learn(self, server: str, entry: Pending, message: Message, now: float) -> list[Effect]:
         """The answer to a question of the hub's own."""
@@ -110,9 +123,12 @@ class Servers:
         return self._ask(server, Handshake.relist(), now, now + LISTING_TIMEOUT)
 
     def due(self, now: float) -> list[Effect]:
-        """The pings to send now."""
+        """The pings to send now, and the servers that have been dead for long."""
         effects: list[Effect] = []
         for server, state in self.states.items():
+            if state.hide_at <= now:
+                state.hide_at = FOREVER
+                effects += self._views.hide(server, now)
             if state.ping_at <= now and self._ping_every:
                 state.ping_at = now + self._ping_every
                 effects += self._ask(server, Ask("ping", EMPTY), now, state.ping_at)
@@ -120,7 +136,9 @@ class Servers:
 
     def next_due(self) -> float:
         """When `due` has something to do; infinity when nothing is planned."""
-        return min((state.ping_at for state in self.states.values()), default=FOREVER)
+        return min(
+            (min(state.ping_at, state.hide_at) for state in self.states.values()), default=FOREVER
+        )
 
     def _ask(self, server: str, ask: Ask, now: float, deadline: float) -> list[Effect]:
         inner = self._pending.add(server, Pending(None, b"", ask.method, now, deadline))
@@ -130,6 +148,7 @@ class Servers:
     def _ready(self, server: str, state: Server, done: Handshake, now: float) -> list[Effect]:
         state.phase = Phase.READY
         state.ready_at = now
+        state.hide_at = FOREVER
         state.greeting = done.greeting
         tools = done.listing.tools
         name, version = who(done.greeting)

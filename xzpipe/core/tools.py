@@ -1,14 +1,20 @@
 """Which tool belongs to which server, and what a view lists. Tools stay the raw JSON their server
 wrote."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from xzpipe.core import rawjson
+from xzpipe.core.events import Event, LongList, NameChanged, NotDescribed
+from xzpipe.core.names import Wish, assigned
+from xzpipe.core.plan import View
+from xzpipe.core.policy import EVERYTHING, Choice, chosen
+from xzpipe.core.schemas import inlined
 
 MAX_PAGES = 200  # of one tools/list; a server that hands out cursors for ever must not keep us
 MAX_LIST_BYTES = 16 * 2**20  # of one server's whole list; what one message may be, all pages may be
+SCHEMAS = ("inputSchema", "outputSchema")  # the members of a tool that are JSON Schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,35 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """What one view sees: `routes` maps a listed name to (server, its own name); `payload` is the
-    raw array."""
+class Listed:
+    """One tool as one view lists it.
 
-    routes: Mapping[str, tuple[str, str]]
+    `name` matches `[A-Za-z0-9_-]{1,64}`, `tool` is what its server calls it, `raw` the JSON object.
+    `described`: its description says something. `user_only`: it is listed only to who asks for the
+    tools of the user too (wire.md §4).
+    """
+
+    name: str
+    server: str
+    tool: str
+    raw: bytes
+    described: bool
+    user_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What one view sees: `routes` maps a listed name to what it stands for.
+
+    `payload` is the raw array of tools, `user_payload` the one with the user's tools too: the same
+    object when there are none. Tools of hidden servers are routed, but in neither. `notes` is what
+    a user should be told of the tools that are listed.
+    """
+
+    routes: Mapping[str, Listed]
     payload: bytes
+    user_payload: bytes
+    notes: tuple[Event, ...]
 
 
 class Catalog:
@@ -88,28 +117,72 @@ class Catalog:
         """Forget a server; whether it was known."""
         return self._tools.pop(server, None) is not None
 
-    def table(self, servers: Iterable[str]) -> Table:
-        """The tools of these servers, in this order. A name that two of them use becomes
-        `server__tool`."""
-        found = [(server, tool) for server in servers for tool in self._tools.get(server, ())]
-        uses = Counter(tool.name for _, tool in found)
-        routes: dict[str, tuple[str, str]] = {}
-        listed: list[bytes] = []
-        for server, tool in found:
-            name = tool.name
-            if uses[name] > 1:
-                name = f"{server}__{name}"
-                while name in uses or name in routes:  # a tool may really be called so
-                    name = f"{server}__{name}"
-            routes[name] = (server, tool.name)
-            listed.append(self._listed(server, tool, name))
-        return Table(routes, rawjson.array_of(listed))
+    def table(
+        self, view: View, servers: Iterable[str], hidden: AbstractSet[str] = frozenset()
+    ) -> Table:
+        """What `view` sees of these servers, in this order. The `hidden` among them keep their
+        names, so that a call can be told why it fails, and nobody else's name changes."""
+        found: dict[Wish, tuple[Tool, Choice]] = {}
+        for server in servers:
+            own = view.own.get(server, EVERYTHING)
+            for tool in self._tools.get(server, ()):
+                choice = chosen(server, tool.name, own, view.policy)
+                if choice is not None:
+                    found[Wish(server, tool.name, choice.name)] = tool, choice
+        names = assigned(found)
+        listed = {
+            wish: self._listed(wish, names[wish], *found[wish], view.shape.inline_schemas)
+            for wish in found
+        }
+        shown = {wish: each for wish, each in listed.items() if wish.server not in hidden}
+        plain = [each.raw for each in shown.values() if not each.user_only]
+        payload = rawjson.array_of(plain)
+        user_payload = payload
+        if len(plain) < len(shown):
+            user_payload = rawjson.array_of(each.raw for each in shown.values())
+        notes = _renamed(shown) + _undescribed(shown.values())
+        if len(plain) > view.warn_tools or len(payload) > view.warn_list_bytes:
+            notes.append(LongList(view.name, len(plain), len(payload)))
+        routes = {each.name: each for each in listed.values()}
+        return Table(routes, payload, user_payload, tuple(notes))
 
-    def _listed(self, server: str, tool: Tool, name: str) -> bytes:
-        if name == tool.name and not self._label:
-            return tool.raw
-        members: dict[str, bytes | rawjson.Raw] = dict(tool.members)
-        members["name"] = rawjson.quote(name)
+    def _listed(self, wish: Wish, name: str, tool: Tool, choice: Choice, inline: bool) -> Listed:
+        text = rawjson.text(tool.members.get("description"))
+        changes: dict[str, bytes] = {}
+        if name != tool.name:
+            changes["name"] = rawjson.quote(name)
+        if choice.description is not None and choice.description != text:
+            text = choice.description
+            changes["description"] = rawjson.quote(text)
         if self._label:
-            members["server_id"] = rawjson.quote(server)
-        return rawjson.object_of(members)
+            changes["server_id"] = rawjson.quote(wish.server)
+        if inline:
+            changes |= _inlined(tool.members)
+        raw = rawjson.object_of({**tool.members, **changes}) if changes else tool.raw
+        described = bool(text and text.strip())
+        return Listed(name, wish.server, tool.name, raw, described, choice.user_only)
+
+
+def _inlined(members: Mapping[str, rawjson.Raw]) -> dict[str, bytes]:
+    """Those of a tool's schemas that are others without references."""
+    before = {key: bytes(members[key]) for key in SCHEMAS if key in members}
+    after = {key: bytes(inlined(raw)) for key, raw in before.items()}
+    return {key: raw for key, raw in after.items() if raw != before[key]}
+
+
+def _renamed(listed: Mapping[Wish, Listed]) -> list[Event]:
+    """What is listed under another name than it should be."""
+    return [
+        NameChanged(each.server, each.tool, each.name)
+        for wish, each in listed.items()
+        if each.name != wish.name
+    ]
+
+
+def _undescribed(listed: Iterable[Listed]) -> list[Event]:
+    """By server, the tools that say nothing of themselves."""
+    silent: dict[str, list[str]] = {}
+    for each in listed:
+        if not each.described:
+            silent.setdefault(each.server, []).append(each.tool)
+    return [NotDescribed(server, tuple(tools)) for server, tools in silent.items()]

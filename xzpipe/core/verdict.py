@@ -111,7 +111,8 @@ def _judge_close(failure: Failure) -> Verdict:
         return Verdict(
             Action.GIVE_WAY,
             "a newer connection with the same token took the place",
-            "This endpoint keeps one connection per token: run one bridge with one server for it",
+            "It keeps one connection per token. If a link of another server took it: set "
+            '"mode": "aggregate" (or auto) in xzpipe; if another bridge did: end one of them',
         )
     words, hint = _CLOSED.get(failure.code, ("the endpoint closed the connection", ""))
     at_least = REFUSED if failure.code == 1008 else 0.0
