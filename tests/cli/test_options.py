@@ -7,6 +7,8 @@ import pytest
 from tests.servers import entry, stub
 from xzpipe.cli.main import execute
 from xzpipe.cli.options import Asked
+from xzpipe.config.load import Config
+from xzpipe.core.plan import Mode
 
 TOKEN = "SECRET-TOKEN"
 
@@ -140,6 +142,47 @@ def test_a_server_named_twice_runs_once(xzpipe, tmp_path):
     config(tmp_path, one=entry())
     asked = Asked(config=str(tmp_path / "mcp_config.json"), servers=("one", "one"))
     assert [launch.name for launch in asked.load({}).servers] == ["one"]
+
+
+# Several endpoints
+
+ENDPOINTS = {
+    "home": {"url": "ws://home/", "servers": ["one", "two"]},
+    "away": {"url": "ws://away/", "servers": ["one"]},
+}
+
+
+def several(folder, **asked) -> Config:
+    """A config with three servers, one of which no endpoint sees, as it was asked for."""
+    servers = {name: entry() for name in ("one", "two", "three")}
+    tree = {"mcpServers": servers, "xzpipe": {"endpoints": ENDPOINTS}}
+    (folder / "mcp_config.json").write_text(json.dumps(tree))
+    return Asked(config=str(folder / "mcp_config.json"), **asked).load({})
+
+
+def test_what_is_linked_is_narrowed_to_the_servers_that_are_named(tmp_path):
+    def linked(*names: str) -> list[tuple[str, tuple[str, ...]]]:
+        plans = several(tmp_path, servers=names).plans
+        assert all(plan.view.servers == frozenset(plan.servers) for plan in plans)
+        return [(plan.name, plan.servers) for plan in plans]
+
+    assert linked() == [("home", ("one", "two")), ("away", ("one",))]
+    assert linked("one") == [("home", ("one",)), ("away", ("one",))]
+    assert linked("two") == [("home", ("two",))]
+    assert linked("three", "two") == [("home", ("two",))]
+    assert linked("three") == []
+
+
+def test_an_endpoint_of_the_command_line_is_the_only_one(tmp_path):
+    (tmp_path / "url").write_text("ws://file/\n")
+    for asked in ({"endpoint": "ws://file/"}, {"endpoint_file": str(tmp_path / "url")}):
+        (plan,) = several(tmp_path, servers=("three",), **asked).plans
+        assert (plan.name, plan.address.url, plan.servers) == ("", "ws://file/", ("three",))
+
+
+def test_the_mode_is_that_of_the_command_line(tmp_path):
+    assert {plan.mode for plan in several(tmp_path).plans} == {Mode.AUTO}
+    assert {plan.mode for plan in several(tmp_path, mode="separate").plans} == {Mode.SEPARATE}
 
 
 def test_an_address_that_is_none_is_found_by_check(xzpipe, tmp_path):

@@ -24,6 +24,8 @@ def of_server(**server: object) -> list[str]:
         ("cmd", "command"),
         ("startTimout", "startTimeout"),
         ("workingDirectory", "cwd"),
+        ("endpoints", "endpoint"),
+        ("tool", "tools"),
     ],
 )
 def test_a_key_near_a_known_one_is_warned_of(key, meant):
@@ -33,7 +35,7 @@ def test_a_key_near_a_known_one_is_warned_of(key, meant):
 # of Claude, Cline, Cursor, VS Code, mcphub, 78/mcp-calculator …, which share these files
 FOREIGN = (
     "$schema alwaysAllow author autoApprove description disabledTools gallery headers icon "
-    "iconPath id inputs license name restart sse_read_timeout tags tools version x somethingElse"
+    "iconPath id inputs license name restart sse_read_timeout tags version x somethingElse"
 )
 
 
@@ -79,6 +81,35 @@ def test_a_token_in_clear_is_warned_of_and_not_shown():
     assert "abc" not in warning
     assert warnings({"xzpipe": {"endpoint": "wss://h/?token=${TOKEN}"}}) == []
     assert warnings({"xzpipe": {"endpoint": "wss://h/"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("tree", "place", "var"),
+    [
+        ({"xzpipe": {"endpoints": {"a b": {"url": "ws://h/?token=s3cret"}}}}, "a b.url", "A_B"),
+        ({"xzpipe": {"endpoints": {"a b": {"token": "s3cret"}}}}, "a b.token", "A_B"),
+        ({"servers": {"s": {"endpoint": "ws://h/?a=1&token=s3cret"}}}, "s.endpoint", "S"),
+    ],
+)
+def test_the_token_of_any_endpoint_in_clear_is_warned_of(tree, place, var):
+    head = "servers" if "servers" in tree else "xzpipe.endpoints"
+    assert warnings(tree) == [
+        f"{head}.{place}: holds its token in clear; put the URL into MCP_ENDPOINT_{var} or .env"
+    ]
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"endpoints": {"a": {"url": "ws://h/?token=${T}", "urlFile": "x"}, "b": {"token": "${T}"}}},
+        {"endpoints": {"a": {"token": ""}, "b": {"token": 1, "url": None}, "c": 1}},
+        {"endpoints": []},
+    ],
+)
+def test_a_token_that_is_elsewhere_is_not_warned_of(tree):
+    assert (
+        warnings({"xzpipe": tree, "servers": {"s": {"endpoint": "home", "url": "x?token=y"}}}) == []
+    )
 
 
 def test_a_server_that_is_off_is_not_looked_at():

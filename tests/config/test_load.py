@@ -1,6 +1,7 @@
 """Finding, reading and refusing config files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,10 +16,11 @@ JSON = st.recursive(
 )
 KEYS = st.sampled_from(
     "mcpServers servers xzpipe backoff initial maximum command args env cwd type url timeout "
-    "disabled endpoint proxy callTimeout s".split()
+    "disabled endpoint proxy callTimeout s endpoints tools headers allow deny rename describe "
+    "userOnly servers mode serverId resultLimit joinText urlFile token warnTools home".split()
 )
 CONFIGS = st.recursive(
-    JSON | st.sampled_from(["stdio", "sse", "${A}", "${B}", "x"]),
+    JSON | st.sampled_from(["stdio", "sse", "${A}", "${B}", "x", "*", "ws://h/", "home", "auto"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
 )
 YAML_TEXT = st.lists(
@@ -146,7 +148,7 @@ def test_a_command_without_a_named_file_reads_none(tmp_path):
     config = load(None, {}, tmp_path, command=["x"])
     assert [each.argv for each in config.servers] == [("x",)]
     assert (config.disabled, config.warnings) == ((), ())
-    assert config.settings.endpoint == "wss://h/"
+    assert [(plan.address.url, plan.servers) for plan in config.plans] == [("wss://h/", ("x",))]
 
 
 def test_with_a_command_only_the_settings_of_the_file_are_read(tmp_path):
@@ -172,15 +174,16 @@ def test_the_endpoint_may_come_from_dotenv_and_stays_from_the_servers(tmp_path):
     (tmp_path / ".env").write_text("MCP_ENDPOINT=wss://h/?token=abcdef\nKEY=k\nCOPY=x-abcdef\n")
     tree = {"servers": {"s": {"command": "x", "env": {"K": "${KEY}"}}}}
     config = loaded(tmp_path, tree)
-    assert config.settings.endpoint == "wss://h/?token=abcdef"
+    assert config.plans[0].address.url == "wss://h/?token=abcdef"
+    assert config.secrets == ("abcdef",)
     assert config.servers[0].env == {"KEY": "k", "K": "k"}
-    assert "abcdef" not in repr(config.settings)
+    assert "abcdef" not in repr(replace(config, servers=()))
 
 
 def test_no_server_gets_the_token_wherever_the_endpoint_came_from(tmp_path):
     tree = {"servers": {"x": {"command": "x", "args": ["${URL}"]}}}
     url = "wss://h/?token=abcdef"
-    problem = "servers.x.args[0]: holds the endpoint's token, which a server must not get"
+    problem = "servers.x.args[0]: holds an endpoint's token or header, which a server must not get"
     for env in ({"URL": url, "MCP_ENDPOINT": url}, {"URL": "abcdef", "MCP_ENDPOINT": url}):
         assert refused(tmp_path, tree, env=env).problems == (f"mcp_config.json: {problem}",)
     own = tree | {"xzpipe": {"endpoint": "${URL}"}}
@@ -262,7 +265,7 @@ def test_all_problems_of_a_file_are_reported_at_once(tmp_path):
     assert "mcp_config.json: mcpServers.calc.args: expected a list of strings, got a string" in text
     assert "mcp_config.json: mcpServers.calc.env.A: expected the environment variable UNSET" in text
     assert "mcp_config.json: mcpServers.far: a remote server" in text
-    assert "mcp_config.json: xzpipe.nope: expected one of endpoint, backoff" in text
+    assert "mcp_config.json: xzpipe.nope: expected one of mode, serverId, " in text
     assert "mcp_config.json: xzpipe.backoff.initial: expected seconds above 0" in text
     assert "did you mean mcpServers?" in error.hint
 

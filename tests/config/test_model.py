@@ -9,8 +9,10 @@ import pytest
 
 from xzpipe.config.model import (
     Backoff,
+    Named,
     Own,
     Server,
+    Tools,
     at,
     convert,
     expected,
@@ -93,6 +95,36 @@ def test_a_wrong_field_is_named_with_what_was_expected_and_found(tree, problem):
             {"maxMessageBytes": 1e6 + 0.5},
             "xzpipe.maxMessageBytes: expected a whole number, 64 KiB to 256 MiB, got 1000000.5",
         ),
+        ({"endpoints": [1]}, "xzpipe.endpoints: expected an object of endpoints, got a list"),
+        ({"endpoints": {"a.b": 1}}, "xzpipe.endpoints.a.b: expected an object, got 1"),
+        (
+            {"endpoints": {"home": {"urll": 1}}},
+            f"xzpipe.endpoints.home.urll: expected one of {', '.join(keys(Named))}, "
+            "found an unknown key; did you mean url?",
+        ),
+        (
+            {"endpoints": {"home": {"url": 1}}},
+            "xzpipe.endpoints.home.url: expected a string, got 1",
+        ),
+        ({"mode": "both"}, 'xzpipe.mode: expected "separate", "aggregate" or "auto", got a string'),
+        ({"serverId": 1}, "xzpipe.serverId: expected true or false, got 1"),
+        (
+            {"resultLimit": -1},
+            "xzpipe.resultLimit: expected a whole number, 512 or more, or 0 for none, got -1",
+        ),
+        ({"warnTools": 0}, "xzpipe.warnTools: expected a whole number, at least 1, got 0"),
+        ({"headers": {"a": 1}}, "xzpipe.headers: expected an object of strings, got an object"),
+        (
+            {"tools": "a"},
+            "xzpipe.tools: expected a list of globs, or an object of allow, deny, rename, "
+            "describe, userOnly, got a string",
+        ),
+        (
+            {"tools": {"alow": []}},
+            "xzpipe.tools.alow: expected one of allow, deny, rename, describe, userOnly, "
+            "found an unknown key; did you mean allow?",
+        ),
+        ({"tools": {"deny": "a"}}, "xzpipe.tools.deny: expected a list of strings, got a string"),
         ({"proxy": "on"}, 'xzpipe.proxy: expected "env", "none" or a proxy\'s URL, got a string'),
         (
             {"callTimeout": []},
@@ -102,6 +134,29 @@ def test_a_wrong_field_is_named_with_what_was_expected_and_found(tree, problem):
 )
 def test_wrong_settings_are_named_with_what_was_expected_and_found(tree, problem):
     assert problems_of(tree, Own, "xzpipe") == [problem]
+
+
+def test_structs_in_structs_are_converted_with_null_as_not_given():
+    tree = {
+        "endpoints": {"home": {"url": "u", "tools": {"allow": None, "deny": ["a"]}}, "away": None},
+        "backoff": {"initial": 2},
+        "tools": ["a*"],
+        "headers": None,
+    }
+    problems: list[str] = []
+    assert convert(tree, Own, "", problems) == Own(
+        endpoints={"home": Named(url="u", tools=Tools(deny=["a"])), "away": Named()},
+        backoff=Backoff(initial=2.0),
+        tools=["a*"],
+    )
+    assert problems == []
+
+
+def test_what_is_wrong_inside_costs_nothing_else():
+    problems: list[str] = []
+    own = convert({"endpoints": {"home": {"url": 1, "token": "t"}}}, Own, "", problems)
+    assert own == Own(endpoints={"home": Named(token="t")})
+    assert len(problems) == 1
 
 
 def test_what_is_no_object_is_refused():
@@ -149,6 +204,66 @@ def test_the_schema_accepts_the_example_and_refuses_a_wrong_config(pytestconfig)
         jsonschema.validate(example, schema())
 
 
+FULL = {
+    "mcpServers": {
+        "calc": {"command": "x", "endpoint": "home", "tools": ["*"]},
+        "time": {
+            "command": "x",
+            "tools": {
+                "allow": ["a*"],
+                "deny": ["ab"],
+                "rename": {"a": "b"},
+                "describe": {"a": "text"},
+                "userOnly": ["ac"],
+            },
+        },
+    },
+    "xzpipe": {
+        "mode": "auto",
+        "serverId": False,
+        "resultLimit": 0,
+        "joinText": False,
+        "inlineSchemas": False,
+        "headers": {"X-Key": "${KEY}"},
+        "proxy": "env",
+        "tools": {"deny": []},
+        "warnTools": 32,
+        "warnListBytes": 24576,
+        "endpoint": "wss://h/",
+        "endpoints": {
+            "home": {
+                "url": "wss://h/",
+                "servers": ["calc"],
+                "mode": "separate",
+                "resultLimit": 512,
+            },
+            "away": {"urlFile": "away.url", "tools": ["*"]},
+            "other": {"token": "${TOKEN}", "proxy": "none"},
+        },
+    },
+}
+
+
+def test_the_schema_describes_everything():
+    jsonschema.validate(FULL, schema())
+    own = FULL["xzpipe"]
+    assert convert(own, Own, "", []).endpoints.keys() == {"home", "away", "other"}
+    for wrong in (
+        {"mode": "both"},
+        {"resultLimit": 511},
+        {"resultLimit": -1},
+        {"tools": {"alow": []}},
+        {"tools": [1]},
+        {"headers": {"a": 1}},
+        {"proxy": "on"},
+        {"warnTools": 0},
+        {"endpoints": {"home": {"urll": "x"}}},
+        {"endpoints": {"home": {"servers": "x"}}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(FULL | {"xzpipe": own | wrong}, schema())
+
+
 def test_the_schema_names_its_dialect_and_describes_its_fields():
     tree = schema()
     assert tree["$schema"].startswith("https://json-schema.org/")
@@ -158,6 +273,6 @@ def test_the_schema_names_its_dialect_and_describes_its_fields():
 
 
 def test_every_type_says_what_is_expected():
-    for kind in (Server, Backoff, Own):
+    for kind in (Server, Tools, Backoff, Named, Own):
         for each in msgspec.structs.fields(kind):
-            assert each.type is Backoff or expected(each.type), each.name
+            assert expected(each.type), each.name

@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 
 from xzpipe.config.model import Own
-from xzpipe.config.servers import Surroundings, from_command, is_off, launch, name_of, table
+from xzpipe.config.servers import (
+    Surroundings,
+    from_command,
+    is_off,
+    launch,
+    name_of,
+    read,
+    table,
+)
 from xzpipe.config.settings import Overrides, effective
+from xzpipe.core.launch import Launch
 from xzpipe.errors import UsageError
 
 ENV = {
@@ -17,15 +26,24 @@ ENV = {
     "MCP_ENDPOINT": "wss://h/?token=abcdef",
 }
 
+SECRETS = ("abcdef",)
+
 
 @pytest.fixture
 def around(tmp_path):
     return Surroundings(tmp_path, ENV, effective(Own(), ENV, Overrides()))
 
 
+def started(
+    raw: object, around: Surroundings, problems: list[str] | None = None, name: str = "s"
+) -> Launch:
+    noted = [] if problems is None else problems
+    return launch(read(name, raw, f"mcpServers.{name}", around, noted), around, SECRETS, noted)
+
+
 def problems_of(raw: object, around: Surroundings, name: str = "s") -> list[str]:
     problems: list[str] = []
-    launch(name, raw, f"mcpServers.{name}", around, problems)
+    started(raw, around, problems, name)
     return problems
 
 
@@ -42,7 +60,7 @@ def test_a_server_becomes_a_launch(around, tmp_path):
         "autoApprove": ["${NOT_OURS}"],
     }
     problems: list[str] = []
-    result = launch("s", raw, "p", around, problems)
+    result = started(raw, around, problems)
     assert problems == []
     assert result.argv == ("uvx", "x", "8080", "true", "s3cret")
     assert result.cwd == str(tmp_path / "sub")
@@ -58,12 +76,12 @@ def test_a_server_becomes_a_launch(around, tmp_path):
 
 
 def test_what_is_not_given_has_a_default(around):
-    result = launch("s", {"command": "x"}, "p", around, [])
+    result = started({"command": "x"}, around)
     assert (result.cwd, result.call_timeout, result.start_timeout) == (None, 300.0, 60.0)
 
 
 def test_a_timeout_is_in_seconds_however_long(around):
-    assert launch("s", {"command": "x", "timeout": 60000}, "p", around, []).call_timeout == 60000.0
+    assert started({"command": "x", "timeout": 60000}, around).call_timeout == 60000.0
 
 
 def test_what_the_children_get_holds_no_token(around):
@@ -74,21 +92,15 @@ def test_what_the_children_get_holds_no_token(around):
         "env": {"A": "${MCP_ENDPOINT}", "B": "abc"},
     }
     assert problems_of(raw, around) == [
-        f"mcpServers.s.{place}: holds the endpoint's token, which a server must not get"
+        f"mcpServers.s.{place}: holds an endpoint's token or header, which a server must not get"
         for place in ("command", "args[1]", "env.A")
     ]
 
 
-@pytest.mark.parametrize("given", ["wss://h/?token=fr%2Bcli", "'wss://h/?token=fr%2Bcli' "])
-def test_the_token_may_come_from_the_command_line_in_any_spelling(tmp_path, given):
-    settings = effective(Own(), {}, Overrides(endpoint=given))
-    around = Surroundings(tmp_path, {}, settings)
-    for token in ("fr%2Bcli", "fr+cli"):
-        (problem,) = problems_of({"command": "x", "args": [token]}, around)
-        assert problem.startswith("mcpServers.s.args[0]: holds the endpoint's token")
-        with pytest.raises(UsageError, match="COMMAND: holds the endpoint's token") as caught:
-            from_command(["x", token], around)
-        assert token not in caught.value.message
+def test_a_command_holds_no_token_either(around):
+    with pytest.raises(UsageError, match="COMMAND: holds an endpoint's token") as caught:
+        from_command(["x", "--token=abcdef"], around, SECRETS)
+    assert "abcdef" not in caught.value.message
 
 
 @pytest.mark.parametrize("value", [3.1, 1e3, float("inf")])
@@ -101,7 +113,7 @@ def test_a_number_that_may_be_spelt_in_many_ways_is_to_be_quoted(around, value):
 
 
 def test_a_tilde_is_the_home_of_the_environment(around):
-    assert launch("s", {"command": "x", "cwd": "~"}, "p", around, []).cwd == "/"
+    assert started({"command": "x", "cwd": "~"}, around).cwd == "/"
     assert problems_of({"command": "x", "cwd": "~x"}, around) == [
         "mcpServers.s.cwd: expected a folder that exists; ~x is none"
     ]
@@ -257,7 +269,7 @@ def test_an_inline_script_is_no_name():
 
 
 def test_a_command_is_started_as_it_was_given(around):
-    result = from_command(["python", "a.py"], around)
+    result = from_command(["python", "a.py"], around, SECRETS)
     assert result.argv == ("python", "a.py")
     assert "COPY" not in result.env
     assert result.env["PATH"] == "/bin"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xzpipe.config.load import Config
     from xzpipe.core.events import Event
     from xzpipe.core.launch import Launch
+    from xzpipe.core.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -124,6 +125,7 @@ class Asked:
     config: str | None = None
     endpoint: str | None = None
     endpoint_file: str | None = None
+    mode: str | None = None
     servers: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     backoff_initial: float | None = None
@@ -144,6 +146,7 @@ class Asked:
             raise UsageError(f"--endpoint{'-file' if self.endpoint_file else ''}: it is empty")
         overrides = Overrides(
             endpoint=given,
+            mode=self.mode,
             backoff_initial=self.backoff_initial,
             backoff_max=self.backoff_max,
             backoff_reset=self.backoff_reset,
@@ -152,7 +155,8 @@ class Asked:
         named = self.config is not None or bool(env.get("MCP_CONFIG"))
         path = find(self.config, env, cwd) if named or not self.command else None
         config = load(path, env, cwd, overrides=overrides, command=self.command)
-        return replace(config, servers=_chosen(config, self.servers))
+        config = replace(config, servers=_chosen(config, self.servers))
+        return replace(config, plans=_narrowed(config)) if self.servers else config
 
 
 def _read_endpoint(path: str) -> str:
@@ -174,6 +178,11 @@ def _chosen(config: "Config", names: tuple[str, ...]) -> "tuple[Launch, ...]":
     if not servers:
         raise UsageError("every server of the config is switched off")
     return servers
+
+
+def _narrowed(config: "Config") -> "tuple[Plan, ...]":
+    names = frozenset(launch.name for launch in config.servers)
+    return tuple(plan for each in config.plans if (plan := each.only(names)).servers)
 
 
 def environment() -> Mapping[str, str]:

@@ -10,22 +10,35 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from xzpipe.config import lint
+from xzpipe.config.endpoints import Cast, plans
 from xzpipe.config.env import expand, read_dotenv, read_text
-from xzpipe.config.model import Own, at, convert, found, safe, within
-from xzpipe.config.servers import Surroundings, from_command, home, is_off, launch, table
+from xzpipe.config.model import Own, Server, at, convert, found, safe, within
+from xzpipe.config.policies import Notes
+from xzpipe.config.servers import (
+    Entry,
+    Surroundings,
+    from_command,
+    home,
+    is_off,
+    launch,
+    name_of,
+    read,
+    table,
+)
 from xzpipe.config.settings import Overrides, Settings, effective
 from xzpipe.core.launch import Launch
+from xzpipe.core.plan import Plan
 from xzpipe.errors import ConfigError
 
 __all__ = ["Config", "Overrides", "Settings", "environment", "find", "load"]
 
 NAMES = ("mcp_config.json", "mcp_config.yaml", "mcp_config.yml")
-MAX_DEPTH = 50  # a config is five deep; every walk over one may recurse
+MAX_DEPTH = 50  # a config is six deep; every walk over one may recurse
 MAX_NODES = 100_000  # YAML aliases can make a small file expand without end
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -36,13 +49,16 @@ _YAML_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str")}
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What xzpipe is to do: the servers that are on, in the file's order, and the settings."""
+    """What xzpipe is to do: the servers that are on, in the file's order, the settings, and what is
+    linked to which endpoint. No log and no server may get one of `secrets`."""
 
     path: Path | None  # None without a file: `xzpipe run -- COMMAND`
     servers: tuple[Launch, ...]
     disabled: tuple[str, ...]
     settings: Settings
     warnings: tuple[str, ...]
+    plans: tuple[Plan, ...]
+    secrets: tuple[str, ...] = field(repr=False)
 
 
 def environment(env: Mapping[str, str], *folders: Path) -> dict[str, str]:
@@ -91,24 +107,32 @@ def load(
         )
     folder = cwd / path.parent if path else cwd
     env = environment(env, folder, cwd)
-    problems: list[str] = []
+    notes, overrides = Notes(), overrides or Overrides()
+    problems = notes.problems
     shown = _shown(cwd / path, cwd) if path else ""
     tree = _read(cwd / path, shown, problems) if path else {}
     if command:
         tree = {key: value for key, value in tree.items() if key == "xzpipe"}
     own = convert(expand(tree.get("xzpipe"), env, "xzpipe", problems), Own, "xzpipe", problems)
-    around = Surroundings(folder, env, effective(own, env, overrides or Overrides()))
+    around = Surroundings(folder, env, effective(own, env, overrides))
     if command:
-        servers, off = [from_command(command, around)], []
+        cast = Cast([Entry(name_of(command), "", {}, Server())], {}, alone=True)
     else:
-        key, entries = table(tree, problems)
-        off = [name for name, raw in entries.items() if is_off(raw)]
-        on = {name: raw for name, raw in entries.items() if not is_off(raw)}
-        servers = [launch(name, raw, at(key, name), around, problems) for name, raw in on.items()]
-    warnings = tuple(f"{shown}: {warning}" for warning in lint.warnings(tree))
+        key, raw = table(tree, problems)
+        on = {name: each for name, each in raw.items() if not is_off(each)}
+        off = {name: each for name, each in raw.items() if is_off(each)}
+        entries = [read(name, each, at(key, name), around, problems) for name, each in on.items()]
+        cast = Cast(entries, off, alone=overrides.endpoint is not None)
+    linked, secrets = plans(cast, own, around, overrides, notes)
+    if command:
+        servers = [from_command(command, around, secrets)]
+    else:
+        servers = [launch(each, around, secrets, problems) for each in cast.entries]
+    warnings = tuple(f"{shown}: {each}" for each in (*lint.warnings(tree), *notes.warnings))
     if problems:
         raise ConfigError([f"{shown}: {problem}" for problem in problems], "\n".join(warnings))
-    return Config(path, tuple(servers), tuple(off), around.settings, warnings)
+    off_names = tuple(cast.off)
+    return Config(path, tuple(servers), off_names, around.settings, warnings, linked, secrets)
 
 
 def _shown(path: Path, cwd: Path) -> str:

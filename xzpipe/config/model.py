@@ -6,17 +6,19 @@ expected, the last what it is for. Nothing here reads a file or knows the enviro
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from xzpipe.core.hub import MAX_MESSAGE_BYTES
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
+from xzpipe.core.plan import Mode
 
 YEAR = 365 * 24 * 3600  # seconds; a longer wait is a slip of the keyboard, and infinity never ends
+MIN_RESULT = 512  # bytes; an answer that was cut needs room to say so
 SYNONYMS = {"cmd": "command", "arguments": "args", "environment": "env", "workingdirectory": "cwd"}
 
 Scalar = Annotated[Any, Meta(extra_json_schema={"type": ["string", "integer", "boolean"]})]
@@ -24,21 +26,49 @@ Args = Annotated[list[Scalar], Meta(description="a list of strings")]
 Variables = Annotated[dict[str, Scalar], Meta(description="an object of strings")]
 Seconds = Annotated[float, Meta(gt=0, le=YEAR, description="seconds above 0, a year at most")]
 Switch = Annotated[bool, Meta(description="true or false")]
+Count = Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="a whole number, at least 1")]
+Limit = Annotated[  # the lower bound is a problem of its own, see `endpoints`
+    Annotated[int, Meta(ge=0, extra_json_schema={"not": {"minimum": 1, "maximum": MIN_RESULT - 1}})]
+    | None,
+    Meta(description=f"a whole number, {MIN_RESULT} or more, or 0 for none"),
+]
+Maybe = Annotated[bool | None, Meta(description="true or false")]
 Text = Annotated[str | None, Meta(description="a string")]
+Texts = Annotated[dict[str, str], Meta(description="an object of strings")]
+Globs = Annotated[list[str], Meta(description="a list of strings")]
+MaybeGlobs = Annotated[list[str] | None, Meta(description="a list of strings")]
+
+
+class Tools(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A choice among tools, by globs, and their names: all of them those before the renaming."""
+
+    allow: Annotated[MaybeGlobs, Meta(description="what is let through; all, if not given")] = None
+    deny: Annotated[Globs, Meta(description="what is held back, even if allowed")] = []
+    rename: Annotated[Texts, Meta(description="new names by old ones")] = {}
+    describe: Annotated[Texts, Meta(description="descriptions by names")] = {}
+    user_only: Annotated[Globs, Meta(description="what is listed only withUserTools")] = []
+
+
+Policy = Annotated[
+    Tools | list[str] | None,
+    Meta(description="a list of globs, or an object of allow, deny, rename, describe, userOnly"),
+]
 
 
 class Server(Struct, frozen=True, kw_only=True, rename="camel"):
     """One MCP server. Keys that other programs keep here are left alone."""
 
     command: Annotated[Text, Meta(description="the program to start")] = None
-    args: Args = field(default_factory=list)
-    env: Variables = field(default_factory=dict)
+    args: Args = []
+    env: Variables = {}
     cwd: Annotated[Text, Meta(description="its folder, relative to the config file")] = None
     type: Annotated[Text, Meta(description="stdio, sse, http or streamable-http")] = None
     transport_type: Annotated[Text, Meta(description="another name for type")] = None
     url: Annotated[Text, Meta(description="where a remote server is")] = None
     timeout: Annotated[Seconds, Meta(description="seconds for a call")] = CALL_TIMEOUT
     start_timeout: Annotated[Seconds, Meta(description="seconds to be ready in")] = START_TIMEOUT
+    tools: Policy = None
+    endpoint: Annotated[Text, Meta(description="a name in xzpipe.endpoints, or a URL")] = None
     disabled: Switch = False
     enabled: Switch = True
     is_active: Switch = True
@@ -56,30 +86,60 @@ class Backoff(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
             raise ValueError("expected initial to be at most maximum, got it above")
 
 
-class Own(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """xzpipe's own settings."""
+class Common(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """How an endpoint is linked, and what it is given. What is not given in its entry is as in
+    `xzpipe` itself; and there, as the endpoint is known to need it."""
+
+    mode: Annotated[Mode | None, Meta(description='"separate", "aggregate" or "auto"')] = None
+    server_id: Annotated[Maybe, Meta(description="whether its address says for which server")] = (
+        None
+    )
+    result_limit: Annotated[Limit, Meta(description="bytes of a whole answer; 0: no limit")] = None
+    join_text: Annotated[Maybe, Meta(description="whether several texts become one")] = None
+    inline_schemas: Annotated[Maybe, Meta(description="whether a $ref is replaced")] = None
+    headers: Annotated[
+        dict[str, str] | None, Meta(description="an object of strings"), Meta(description="of HTTP")
+    ] = None
+    proxy: Annotated[
+        Annotated[str, Meta(pattern=r"^(env|none|\w+://.+)$")] | None,
+        Meta(description='"env", "none" or a proxy\'s URL'),
+    ] = None
+    tools: Policy = None
+    warn_tools: Annotated[Count, Meta(description="a list of more tools is warned of")] = None
+    warn_list_bytes: Annotated[Count, Meta(description="a longer list is warned of")] = None
+
+
+class Named(Common, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One of several endpoints. Its address is in url, urlFile or token, or MCP_ENDPOINT_<NAME>."""
+
+    url: Annotated[Text, Meta(description="a wss:// URL")] = None
+    url_file: Annotated[Text, Meta(description="a file with it, relative to the config")] = None
+    token: Annotated[Text, Meta(description="the token of one at api.xiaozhi.me")] = None
+    servers: Annotated[MaybeGlobs, Meta(description="globs of the servers that it sees")] = None
+
+
+class Own(Common, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """xzpipe's own settings; those of endpoints hold for the one that has no name, too."""
 
     endpoint: Annotated[Text, Meta(description="a wss:// URL; better in MCP_ENDPOINT")] = None
-    backoff: Backoff = field(default_factory=Backoff)
+    endpoints: Annotated[dict[str, Named], Meta(description="an object of endpoints")] = {}
+    backoff: Annotated[Backoff, Meta(description="an object")] = field(default_factory=Backoff)
     max_message_bytes: Annotated[
         int, Meta(ge=64 * 2**10, le=256 * 2**20, description="a whole number, 64 KiB to 256 MiB")
     ] = MAX_MESSAGE_BYTES
     call_timeout: Seconds = CALL_TIMEOUT
-    proxy: Annotated[
-        str, Meta(pattern=r"^(env|none|\w+://.+)$", description='"env", "none" or a proxy\'s URL')
-    ] = "env"
 
 
 class File(Struct, frozen=True, kw_only=True, rename="camel"):
     """An xzpipe config: mcpServers (VS Code: servers) by name, and xzpipe's own settings."""
 
-    mcp_servers: dict[str, Server] = field(default_factory=dict)
-    servers: dict[str, Server] = field(default_factory=dict)
+    mcp_servers: dict[str, Server] = {}
+    servers: dict[str, Server] = {}
     xzpipe: Own = field(default_factory=Own)
 
 
 S = TypeVar("S", bound=Struct)
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def schema() -> dict[str, Any]:
@@ -108,7 +168,7 @@ def near(key: str, known: Iterable[str]) -> str | None:
 
 def unprintable(text: str) -> bool:
     """Whether `text` is blank, or holds a control character, a line separator, half a character."""
-    return not text.strip() or _CONTROL.search(text) is not None
+    return not text.strip() or CONTROL.search(text) is not None
 
 
 def safe(text: str) -> str:
@@ -157,11 +217,18 @@ def convert(raw: Any, kind: type[S], place: str, problems: list[str]) -> S:
     values: dict[str, Any] = {}
     for each in msgspec.structs.fields(kind):
         value, where = tree.get(each.encode_name), at(place, each.encode_name)
+        inner = next(_structs(each.type), None)
         try:
-            if each.type is Backoff:
-                values[each.name] = convert(value, Backoff, where, problems)
-            elif value is not None:
-                values[each.name] = msgspec.convert(value, each.type)
+            if inner is None or not isinstance(value, dict):
+                if value is not None:
+                    values[each.name] = msgspec.convert(value, each.type)
+            elif get_origin(get_args(each.type)[0]) is dict:
+                values[each.name] = {
+                    key: convert(item, inner, at(where, key), problems)
+                    for key, item in value.items()
+                }
+            else:
+                values[each.name] = convert(value, inner, where, problems)
         except msgspec.ValidationError:
             problems.append(f"{where}: expected {expected(each.type)}, got {found(value)}")
     try:
@@ -169,3 +236,11 @@ def convert(raw: Any, kind: type[S], place: str, problems: list[str]) -> S:
     except ValueError as error:  # from __post_init__
         problems.append(f"{place}: {error}")
         return kind()
+
+
+def _structs(kind: Any) -> Iterator[type[Struct]]:
+    """The structs that stand in an annotation, at any depth."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        yield kind
+    for part in get_args(kind):
+        yield from _structs(part)

@@ -16,7 +16,6 @@ from typing import Any
 from xzpipe.config.env import expand
 from xzpipe.config.model import Server, at, convert, folded, found, keys, safe, unprintable, within
 from xzpipe.config.settings import Settings
-from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.launch import Launch, child_env
 from xzpipe.errors import UsageError
 
@@ -24,7 +23,7 @@ _OFF = {"disabled": True, "enabled": False, "isActive": False}
 _REMOTE = ("sse", "http", "streamablehttp")
 _RUNNER = re.compile(r"(python|pypy|node|uvx|npx|bunx|bun|deno|tsx|ruby|bash|sh)[\d.]*")
 _INLINE = re.compile(r"-\w*[ce]|--eval")  # what follows is a script itself
-_TOKEN = "holds the endpoint's token, which a server must not get"
+_SECRET = "holds an endpoint's token or header, which a server must not get"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,15 @@ class Surroundings:
     env: Mapping[str, str]
     settings: Settings
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The endpoint's token, however it may be spelt."""
-        return Endpoint((self.settings.endpoint or "").strip("'\" \t\r\n")).secrets
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A server of the file: its name, its place, its text as written, and what that says."""
+
+    name: str
+    place: str
+    raw: Any
+    server: Server
 
 
 def table(tree: dict[str, Any], problems: list[str]) -> tuple[str, dict[str, Any]]:
@@ -61,24 +65,33 @@ def is_off(raw: object) -> bool:
     return isinstance(raw, dict) and any(raw.get(key) is off for key, off in _OFF.items())
 
 
-def launch(name: str, raw: Any, place: str, around: Surroundings, problems: list[str]) -> Launch:
-    """The server `name` of a config file; only a stand-in if anything is added to `problems`."""
+def read(name: str, raw: Any, place: str, around: Surroundings, problems: list[str]) -> Entry:
+    """The server `name` of a config file; what is wrong in it goes to `problems`."""
     if unprintable(name):
         problems.append(f"{place}: expected a name without control characters, and not empty")
     if not isinstance(raw, dict):
         problems.append(f"{place}: expected an object, got {found(raw)}")
-        return Launch(name, (), {})
+        return Entry(name, place, raw, Server())
     ours = {key: raw[key] for key in keys(Server) if raw.get(key) is not None}
     ours.setdefault("timeout", around.settings.call_timeout)
     tree = expand(ours, around.env, place, problems)
-    server = convert(tree, Server, place, problems)
-    problems += _transport(server, tree, place)
+    return Entry(name, place, raw, convert(tree, Server, place, problems))
+
+
+def launch(
+    entry: Entry, around: Surroundings, secrets: Sequence[str], problems: list[str]
+) -> Launch:
+    """How a server is started, and without which `secrets`; only a stand-in if anything is added to
+    `problems`."""
+    name, place, raw, server = entry.name, entry.place, entry.raw, entry.server
+    if not isinstance(raw, dict):
+        return Launch(name, (), {})
+    problems += _transport(server, raw, place)
     problems += [
         f"{at(at(place, 'env'), key)}: expected a variable's name, not empty and without ="
         for key in server.env
         if not key or "=" in key
     ]
-    secrets = around.secrets
     argv = _texts({"command": server.command or ""}, place, secrets, problems)
     argv += _texts(server.args, f"{place}.args", secrets, problems)
     own = _texts(server.env, f"{place}.env", secrets, problems)
@@ -90,13 +103,12 @@ def launch(name: str, raw: Any, place: str, around: Surroundings, problems: list
     return Launch(name, tuple(argv), env, cwd, server.start_timeout, server.timeout)
 
 
-def from_command(command: Sequence[str], around: Surroundings) -> Launch:
+def from_command(command: Sequence[str], around: Surroundings, secrets: Sequence[str]) -> Launch:
     """The one server of `xzpipe run -- COMMAND ARG…`."""
-    secrets, timeout = around.secrets, around.settings.call_timeout
     if any(secret in word for secret in secrets for word in command):
-        raise UsageError(f"COMMAND: {_TOKEN}")
+        raise UsageError(f"COMMAND: {_SECRET}")
     env = child_env(around.env, {}, secrets)
-    return Launch(name_of(command), tuple(command), env, call_timeout=timeout)
+    return Launch(name_of(command), tuple(command), env, call_timeout=around.settings.call_timeout)
 
 
 def name_of(command: Sequence[str]) -> str:
@@ -121,7 +133,7 @@ def _stem(word: str) -> str:
     return name if re.fullmatch(r"\w[\w.-]{0,31}", name) else ""
 
 
-def _transport(server: Server, tree: dict[str, Any], place: str) -> list[str]:
+def _transport(server: Server, raw: dict[str, Any], place: str) -> list[str]:
     """What is wrong with a server's transport; and a stdio server needs a command."""
     bare = "http" if server.url and not server.command else "stdio"
     kind = folded(server.type or server.transport_type or bare)
@@ -133,7 +145,7 @@ def _transport(server: Server, tree: dict[str, Any], place: str) -> list[str]:
     if kind != "stdio":
         key = "type" if server.type else "transportType"
         return [f"{place}.{key}: expected stdio, sse, http or streamable-http"]
-    if tree.get("command") in (None, ""):
+    if server.command == "" or raw.get("command") is None:
         return [f"{place}.command: expected the program to start, found nothing"]
     return []
 
@@ -147,6 +159,6 @@ def _texts(values: Any, place: str, secrets: Sequence[str], problems: list[str])
             quote = "; quote it" if isinstance(text, float) else ""
             problems.append(f"{where}: expected a string, got {found(text)}{quote}")
         elif any(secret in text for secret in secrets):
-            problems.append(f"{where}: {_TOKEN}")
+            problems.append(f"{where}: {_SECRET}")
         texts.append(text)
     return texts

@@ -1,6 +1,6 @@
 """xzpipe's own settings: command line > environment > .env > config file > default, in one place.
 
-Pure. No sentence holds the endpoint, which has a token, or the proxy, which may have a password.
+Pure. What concerns endpoints is in `endpoints`.
 """
 
 import math
@@ -16,6 +16,7 @@ class Overrides:
     """What the command line said; None where it said nothing. Waits are in seconds."""
 
     endpoint: str | None = field(default=None, repr=False)
+    mode: str | None = None
     backoff_initial: float | None = None
     backoff_max: float | None = None
     backoff_reset: float | None = None
@@ -25,13 +26,11 @@ class Overrides:
 class Settings:
     """The settings in effect. Times are in seconds."""
 
-    endpoint: str | None = field(repr=False)
     backoff_initial: float
     backoff_maximum: float
     backoff_reset: float
     max_message_bytes: int
     call_timeout: float
-    proxy: str = field(repr=False)  # "env", "none" or a URL
 
 
 def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Settings:
@@ -47,13 +46,11 @@ def effective(own: Own, env: Mapping[str, str], overrides: Overrides) -> Setting
             "Look at --backoff-*, XZPIPE_BACKOFF_* and xzpipe.backoff in the config file.",
         )
     return Settings(
-        endpoint=overrides.endpoint or env.get("MCP_ENDPOINT") or own.endpoint or None,
         backoff_initial=initial,
         backoff_maximum=maximum,
         backoff_reset=_seconds("reset", overrides.backoff_reset, env, own.backoff.reset_after),
         max_message_bytes=own.max_message_bytes,
         call_timeout=own.call_timeout,
-        proxy=own.proxy,
     )
 
 
