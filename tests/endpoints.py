@@ -6,6 +6,13 @@
         tools = await peer.handshake()
         answer = await peer.call("echo", {"text": "hello"})
 
+Or a self-hosted endpoint server, which keeps one connection per token and says nothing by itself:
+
+    async with broker(one_per_token=True) as endpoint:
+        start_the_bridge(endpoint.url)
+        await endpoint.until(endpoint.registered)
+        tools = await endpoint.robot().handshake()
+
 Every wait is bounded; nothing sleeps.
 """
 
@@ -16,9 +23,9 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -26,11 +33,14 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tests.servers.session import WAIT, Bell, Gone, Session
+from tests.robots import Forward, Robot, addressee
+from tests.servers.session import WAIT, Bell, Gone, Session, parse
 
-__all__ = ["Attempt", "Broker", "Gone", "Peer", "Wire", "broker", "wire"]
+__all__ = ["TOKEN", "Attempt", "Broker", "Gone", "Peer", "Robot", "Wire", "broker", "wire"]
 
 TOKEN = "SECRET-TOKEN-eyJhbGciOiJFUzI1NiJ9"
+REPLACED = "新连接替换"  # wire.md §3
+DEFAULT_SERVER = "default"
 FOREVER = float("inf")
 
 
@@ -55,12 +65,23 @@ class Step:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class SelfHosted:
+    """One connection per token: how the older one is told, whether its end makes the server forget
+    the newer one, and how many seconds after a connection its handler ends."""
+
+    evicts_with: str
+    orphans: bool
+    lingers: float
+
+
 class Peer(Session):
     """The broker's end of one accepted connection."""
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: ServerConnection, robots: Mapping[str, Robot]) -> None:
         super().__init__()
         self.connection = connection
+        self._robots = robots
         self.path = connection.request.path
         self.headers = connection.request.headers
         self.tools: dict[str, dict] = {}
@@ -99,6 +120,22 @@ class Peer(Session):
     def read_again(self) -> None:
         self._reading.set()
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Whose connection it is: the token, and which of several servers (wire.md §3)."""
+        query = parse_qs(urlsplit(self.path).query)
+        return query.get("token", [""])[0], query.get("server_id", [DEFAULT_SERVER])[0]
+
+    def _arrived(self, frame: bytes) -> None:
+        message = parse(frame) if self._robots else None
+        if isinstance(message, dict) and "method" not in message:
+            found = addressee(message.get("id"))
+            if found and found[0] in self._robots:
+                self.frames.append(frame)
+                self._robots[found[0]].answered(message, found[1])
+                return
+        super()._arrived(frame)
+
     async def _pump(self) -> None:
         try:
             while True:
@@ -114,11 +151,21 @@ class Peer(Session):
 class Broker:
     """A listening endpoint. `attempts` are all upgrade requests; `accept` hands out the peers."""
 
-    def __init__(self, *, auto: bool, ping_every: float | None, options: dict[str, object]) -> None:
+    def __init__(
+        self,
+        *,
+        auto: bool,
+        ping_every: float | None,
+        manner: SelfHosted | None,
+        options: dict[str, object],
+    ) -> None:
         self.attempts: list[Attempt] = []
         self.port = 0
         self._auto = auto
         self._ping_every = ping_every
+        self._manner = manner
+        self._registered: dict[tuple[str, str], Peer] = {}
+        self._robots: dict[str, Robot] = {}
         self._options = options
         self._servers: list[Server] = []
         self._script: deque[Step] = deque()
@@ -179,6 +226,40 @@ class Broker:
         """Wait until no connection is up."""
         await self._bell.until(lambda: not self._peers, timeout)
 
+    async def until(self, condition: Callable[[], object], timeout: float = WAIT) -> None:
+        """Wait until the condition holds; it is asked again whenever a connection comes or goes."""
+        await self._bell.until(condition, timeout)
+
+    # -- with one connection per token -------------------------------------------------------------
+
+    def registered(self, token: str = TOKEN, server_id: str = DEFAULT_SERVER) -> Peer | None:
+        """The connection that robots reach. None: there is none, or one that was forgotten."""
+        return self._registered.get((token, server_id))
+
+    def robot(self, token: str = TOKEN, server_id: str = DEFAULT_SERVER) -> Robot:
+        """A new conversation over whatever connection is registered at the time of each frame."""
+
+        def forward() -> Forward | None:
+            peer = self.registered(token, server_id)
+            return peer and peer.send_raw
+
+        robot = Robot(forward)
+        self._robots[robot.uuid] = robot
+        return robot
+
+    async def _register(self, peer: Peer) -> None:
+        """The newest connection takes the place; the older is told so and closed."""
+        older = self._registered.get(peer.place)
+        self._registered[peer.place] = peer
+        self._bell.ring()
+        if older:
+            await older.close(1000, self._manner.evicts_with)
+
+    def _unregister(self, peer: Peer) -> None:
+        """The handler of a connection ends; with the bug, it forgets whichever is registered."""
+        if self._manner.orphans or self._registered.get(peer.place) is peer:
+            self._registered.pop(peer.place, None)
+
     # -- sockets -----------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
@@ -214,14 +295,19 @@ class Broker:
         if connection.step:
             await connection.close(connection.step.code, connection.step.reason)
             return
-        peer = Peer(connection)
+        peer = Peer(connection, self._robots)
         self._peers.add(peer)
         try:
+            if self._manner:
+                await self._register(peer)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._introduce, peer)
                 await peer._pump()
                 tasks.cancel_scope.cancel()
         finally:
+            if self._manner:
+                await anyio.sleep(self._manner.lingers)
+                self._unregister(peer)
             self._peers.discard(peer)
             self._bell.ring()
 
@@ -252,17 +338,30 @@ class Broker:
 
 @contextlib.asynccontextmanager
 async def broker(
-    *, auto: bool = False, ping_every: float | None = None, **options: object
+    *,
+    auto: bool = False,
+    ping_every: float | None = None,
+    one_per_token: bool = False,
+    evicts_with: str = REPLACED,
+    orphans: bool = True,
+    lingers: float = 0.0,
+    **options: object,
 ) -> AsyncIterator[Broker]:
     """A broker that listens on 127.0.0.1. `options` go to `websockets.asyncio.server.serve`.
 
     With `auto` it shakes hands with each peer by itself, and pings it every `ping_every` seconds.
+
+    With `one_per_token` it is mcp-endpoint-server 0.0.6, or, for addresses with a `server_id`, its
+    next generation (wire.md §3): a new connection evicts the older one of the same token by a close
+    1000 with the reason `evicts_with`. It `orphans`: when the handler of any connection ends,
+    `lingers` seconds after the connection, the token is unregistered, whoever holds it by then.
     """
     # No pings of its own: keepalive is what a test of the bridge is about. Frames of any size.
     options = {
         "ping_interval": None, "max_size": None, "compression": None, "close_timeout": 1.0,
     } | options  # fmt: skip
-    endpoint = Broker(auto=auto, ping_every=ping_every, options=options)
+    manner = SelfHosted(evicts_with, orphans, lingers) if one_per_token else None
+    endpoint = Broker(auto=auto, ping_every=ping_every, manner=manner, options=options)
     await endpoint._listen()
     try:
         yield endpoint

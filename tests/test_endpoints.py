@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -230,3 +231,152 @@ async def test_a_cut_wire_resets_both_sides():
         line.cut()
         assert await peer.closed() == (1006, "")
         await client.wait_closed()
+
+
+# -- one connection per token --------------------------------------------------------------------
+
+
+async def evicted(client: ClientConnection) -> tuple[int, str]:
+    with anyio.fail_after(5):
+        await client.wait_closed()
+    return client.close_code, client.close_reason
+
+
+async def test_of_one_token_the_newest_connection_evicts_the_older_and_is_then_forgotten():
+    async with broker(one_per_token=True) as endpoint, bridge(endpoint.url) as first:
+        await endpoint.until(endpoint.registered)
+        assert await endpoint.robot().handshake() == {"echo": {"name": "echo"}}
+        async with bridge(endpoint.url) as second:
+            assert await evicted(first) == (1000, "新连接替换")
+            await endpoint.until(lambda: endpoint.connected == 1)
+            assert endpoint.registered() is None
+            robot = endpoint.robot()
+            refused = await robot.request("ping", id=5)
+            assert (refused["error"]["code"], refused["result"]) == (-32001, None)
+            await robot.notify("notifications/initialized")
+            assert (await robot.receive())["id"] is None
+            await (await second.ping())  # it stays open all the same
+
+
+async def test_an_orphan_is_not_evicted_but_makes_the_server_forget_the_next_when_it_ends():
+    async with broker(one_per_token=True) as endpoint:
+        async with bridge(endpoint.url), bridge(endpoint.url) as orphan:
+            await endpoint.until(lambda: endpoint.connected == 1 and not endpoint.registered())
+            async with bridge(endpoint.url) as third:
+                await endpoint.until(endpoint.registered)
+                await (await orphan.ping())
+                await orphan.close()
+                await endpoint.until(lambda: not endpoint.registered())
+                await (await third.ping())
+
+
+async def test_whoever_waits_until_the_old_connection_is_done_with_is_registered():
+    async with broker(one_per_token=True, lingers=0.1) as endpoint:
+        async with bridge(endpoint.url):
+            await endpoint.until(endpoint.registered)
+        async with bridge(endpoint.url):  # the old one's handler has not ended
+            await endpoint.until(lambda: len(endpoint.attempts) == 2 and endpoint.connected == 1)
+            assert endpoint.registered() is None
+        await endpoint.all_gone()
+        async with bridge(endpoint.url):
+            await endpoint.until(endpoint.registered)
+            assert text(await endpoint.robot().call("echo", {"text": "here"})) == "here"
+        await endpoint.all_gone()
+        assert endpoint.registered() is None
+
+
+async def test_without_the_bug_the_newest_connection_stays_registered():
+    options = {"evicts_with": "replaced", "orphans": False}
+    async with broker(one_per_token=True, **options) as endpoint, bridge(endpoint.url) as first:
+        await endpoint.until(endpoint.registered)
+        async with bridge(endpoint.url):
+            assert await evicted(first) == (1000, "replaced")
+            await endpoint.until(lambda: endpoint.connected == 1)
+            assert await endpoint.robot().refresh() == ["echo"]
+
+
+async def test_other_tokens_and_other_server_ids_have_places_of_their_own():
+    places = [("one", ""), ("two", ""), ("two", "calc"), ("two", "时间")]
+    async with broker(one_per_token=True) as endpoint, contextlib.AsyncExitStack() as stack:
+        for token, server in places:
+            url = endpoint.url_for(token) + (f"&server_id={quote(server)}" if server else "")
+            await stack.enter_async_context(bridge(url))
+        await endpoint.until(lambda: endpoint.connected == len(places))
+        for token, server in places:
+            peer = endpoint.registered(token, server or "default")
+            assert peer.path.endswith(quote(server) if server else token)
+            assert await endpoint.robot(token, server or "default").refresh() == ["echo"]
+        async with bridge(endpoint.url_for("two") + "&server_id=calc"):
+            await endpoint.until(lambda: len(endpoint.attempts) == 5 and endpoint.connected == 4)
+            assert endpoint.registered("two", "calc") is None
+            assert endpoint.registered("two", "时间") and endpoint.registered("two")
+
+
+async def test_robots_share_a_connection_and_their_ids_do_not_collide():
+    async with broker(one_per_token=True) as endpoint, connect(endpoint.url, proxy=None) as client:
+        await endpoint.until(endpoint.registered)
+        one, two = endpoint.robot(), endpoint.robot()
+        asked = [await one.start("ping", id=1), await one.start("ping", id="一")]
+        await two.start("ping", id=1)
+        inner = [json.loads(await client.recv())["id"] for _ in range(3)]
+        assert inner == [f"{one.uuid}_n_1", f"{one.uuid}_s_一", f"{two.uuid}_n_1"]
+        for n, id in reversed(list(enumerate(inner))):
+            await client.send(json.dumps({"jsonrpc": "2.0", "id": id, "result": {"n": n}}))
+        assert (await two.answer(1)) == {"jsonrpc": "2.0", "id": 1, "result": {"n": 2}}
+        assert [(await one.answer(id))["result"]["n"] for id in asked] == [0, 1]
+
+
+async def test_robots_hear_nothing_but_answers_to_themselves():
+    async with broker(one_per_token=True) as endpoint, connect(endpoint.url, proxy=None) as client:
+        await endpoint.until(endpoint.registered)
+        robot = endpoint.robot()
+        await robot.start("ping", id=0)
+        assert json.loads(await client.recv())["id"] == 0
+        await robot.send([{"id": 1, "method": "ping"}])
+        await robot.send("not JSON")
+        assert await client.recv() == "not JSON"
+        unheard = ['{"method":"x"}', '{"id":0,"result":{}}', "[]", '{"id":"x_n_1","result":{}}']
+        for frame in unheard:
+            await client.send(frame)
+        await robot.start("ping", id=1)
+        await client.send(f'{{"id":"{robot.uuid}_n_1","result":{{}}}}')
+        await robot.answer(1)
+        assert len(robot.frames) == 1
+        assert len(endpoint.registered().inbox) == len(unheard)
+
+
+async def test_a_robot_says_all_at_once_and_the_console_says_params_null():
+    async with broker(one_per_token=True) as endpoint, connect(endpoint.url, proxy=None) as client:
+        await endpoint.until(endpoint.registered)
+        robot = endpoint.robot()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(robot.handshake)
+            asked = [json.loads(await client.recv()) for _ in range(3)]
+            assert [m["method"].split("/")[0] for m in asked] == [
+                "initialize", "notifications", "tools",
+            ]  # fmt: skip
+            assert "params" not in asked[2]
+            pages = [{"tools": [{"name": "a"}], "nextCursor": "b"}, {"tools": [{"name": "b"}]}]
+            await client.send(json.dumps({"id": asked[0]["id"], "result": {}}))
+            await client.send(json.dumps({"id": asked[2]["id"], "result": pages[0]}))
+            more = json.loads(await client.recv())
+            assert (more["id"], more["params"]) == (asked[2]["id"], {"cursor": "b"})
+            await client.send(json.dumps({"id": more["id"], "result": pages[1]}))
+        assert await robot.start("ping") == 1  # an id that has been used
+        async with anyio.create_task_group() as tasks:
+            await client.recv()
+            tasks.start_soon(endpoint.robot().refresh)
+            asked = json.loads(await client.recv())
+            await client.send(json.dumps({"id": asked["id"], "result": {}}))
+            await client.recv()
+            asked = json.loads(await client.recv())
+            assert asked.items() >= {"method": "tools/list", "params": None}.items()
+            await client.send(json.dumps({"id": asked["id"], "result": {"tools": []}}))
+
+
+async def test_a_robot_learns_that_a_frame_could_not_be_forwarded():
+    async with broker(one_per_token=True, lingers=0.2) as endpoint:
+        async with connect(endpoint.url, proxy=None):
+            await endpoint.until(endpoint.registered)
+        answer = await endpoint.robot().request("ping", id=1)
+        assert answer["error"]["code"] == -32002

@@ -216,6 +216,71 @@ async def test_tools_can_change():
         assert text(await server.call(name)) == f"x:{name}"
 
 
+async def listed(server: Stdio) -> list[list[str]]:
+    """The names on each page of tools/list."""
+    pages, params = [], {}
+    while params != {"cursor": None}:
+        page = (await server.request("tools/list", params))["result"]
+        pages.append([tool["name"] for tool in page["tools"]])
+        params = {"cursor": page.get("nextCursor")}
+    return pages
+
+
+async def test_pages_can_be_of_one_tool_each():
+    async with talk(stub("--tools", 2, "--only", "echo,add_tool", "--page-size", 1)) as server:
+        names = ["echo", "add_tool", "extra_0", "extra_1"]
+        assert await listed(server) == [[name] for name in names]
+        await server.call("add_tool", {"name": "fifth"})
+        assert await listed(server) == [[name] for name in (*names, "fifth")]
+    async with talk(stub("--only", "", "--page-size", 1)) as server:
+        assert await listed(server) == [[]]
+
+
+async def test_tools_of_any_name_are_added_and_removed():
+    names = ("weather.get", "计算", "n" * 80)
+    async with talk(stub("--only", "echo,size", "--also", ",".join(names))) as server:
+        assert await listed(server) == [["echo", "size", *names]]
+        for name in names:
+            assert text(await server.call(name)) == f"stub:{name}"
+        assert text(await server.call("remove_tool", {"name": "计算"})) == "计算"
+        assert text(await server.call("remove_tool", {"name": "size"})) == "size"
+        assert text(await server.call("add_tool", {"name": "a b"})) == "a b"
+        assert await listed(server) == [["echo", names[0], names[2], "a b"]]
+        assert len(server.inbox) == 3
+        assert text(await server.call("a b")) == "stub:a b"
+        assert (await server.call("计算"))["error"]["code"] == -32602
+
+
+async def test_a_tool_can_have_no_description_and_a_schema_with_references():
+    async with talk(stub("--only", "nested", "--also", "bare")) as server:
+        nested, bare = (await server.handshake()).values()
+        assert bare == {"name": "bare", "inputSchema": {"type": "object"}}
+        assert nested["inputSchema"]["$defs"].keys() == {"Degrees", "Place", "Tree"}
+        assert value(await server.call("nested", {"at": {"lat": 1.0}})) == {"at": {"lat": 1.0}}
+
+
+async def test_a_result_has_the_parts_that_it_is_asked_for():
+    async with talk(stub()) as server:
+        answer = (await server.call("result", {"text": "数", "bytes": 10, "parts": 3}))["result"]
+        assert answer == {"content": [{"type": "text", "text": n * "数"} for n in (1, 1, 2)]}
+        answer = await server.call("result", {"bytes": 5, "structured": True, "error": True})
+        assert answer["result"] == {
+            "content": [{"type": "text", "text": "xxxxx"}],
+            "structuredContent": {"result": "xxxxx"},
+            "_meta": {"bytes": 5},
+            "isError": True,
+        }
+
+
+async def test_it_can_fall_silent_at_params_that_are_null():
+    ping = '{"jsonrpc":"2.0","id":%d,"method":"ping","params":null}'
+    for flags, answered in ((["--ignore-null-params"], []), ([], [1])):
+        async with talk(stub(*flags)) as server:
+            await server.send(ping % 1)
+            await server.ping()
+            assert [message["id"] for message in server.inbox] == answered
+
+
 async def test_a_server_can_have_no_tools():
     async with talk(stub("--no-tools")) as server:
         assert (await server.request("initialize"))["result"]["capabilities"] == {}

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "throughput": loads.throughput,
     "latency": loads.latency,
     "many": loads.many,
+    "aggregate": loads.aggregate,
     "memory": lives.memory,
     "start": lives.start,
     "idle": lives.idle,

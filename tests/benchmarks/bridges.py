@@ -15,13 +15,14 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.driver import Broker, Peer
+from tests.benchmarks.driver import Broker, Peer, parted
 
 HERE = Path(__file__).parent
 ECHO = [sys.executable, "-I", "-S", str(HERE / "echo_server.py")]
 WITHOUT_UVLOOP = (  # as if it were not installed
     "import sys; sys.modules['uvloop'] = None; from xzpipe.cli.main import entry; entry()"
 )
+AGGREGATE = ("--mode", "aggregate")
 NOT_INHERITED = ("MCP_", "XZPIPE_", "PUMP_")
 
 
@@ -42,6 +43,11 @@ class Program:
             return [sys.executable, str(HERE / "pump.py"), *ECHO]
         start = ["-m", "xzpipe"] if self.loop == "uvloop" else ["-c", WITHOUT_UVLOOP]
         return [sys.executable, *start, "run", "--config", str(config), *self.options]
+
+    @property
+    def together(self) -> bool:
+        """Whether all its servers share one link."""
+        return AGGREGATE[-1] in self.options
 
     @property
     def env(self) -> dict[str, str]:
@@ -84,17 +90,19 @@ class Bridge:
 
 @contextlib.asynccontextmanager
 async def bridged(program: Program, broker: Broker, servers: int = 1) -> AsyncIterator[Bridge]:
-    """A program that bridges so many echo servers, each with a link of its own, to `broker`."""
+    """A program that bridges so many echo servers to `broker`: each with a link of its own, or all
+    `together`, when each has a tool of its own, and is one of the peers."""
     with tempfile.TemporaryDirectory() as folder:
         config, log = Path(folder, "mcp_config.json"), Path(folder, "log")
-        entry = {"command": ECHO[0], "args": ECHO[1:]}
-        config.write_text(json.dumps({"mcpServers": {f"s{n}": entry for n in range(servers)}}))
+        tools = [f"echo{n}" if program.together else "echo" for n in range(servers)]
+        entries = {
+            f"s{n}": {"command": ECHO[0], "args": [*ECHO[1:], tool]} for n, tool in enumerate(tools)
+        }
+        config.write_text(json.dumps({"mcpServers": entries}))
         begun = time.perf_counter()
         process = await _start(program, config, broker.url, log)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                accepted = [tasks.create_task(broker.accept()) for _ in range(servers)]
-            peers = [each.result() for each in accepted]
+            peers = await _accepted(broker, tools, program.together)
             yield Bridge(process, peers, time.perf_counter() - begun)
         except BaseException:
             print(f"{program.name} wrote:\n{log.read_text()[-2000:]}", file=sys.stderr)
@@ -103,6 +111,14 @@ async def bridged(program: Program, broker: Broker, servers: int = 1) -> AsyncIt
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             await process.wait()
+
+
+async def _accepted(broker: Broker, tools: Sequence[str], together: bool) -> list[Peer]:
+    if together:
+        return parted(await broker.accept(tools), tools)
+    async with asyncio.TaskGroup() as tasks:
+        accepted = [tasks.create_task(broker.accept()) for _ in tools]
+    return [each.result() for each in accepted]
 
 
 async def _start(program: Program, config: Path, endpoint: str, log: Path) -> Process:

@@ -22,6 +22,9 @@ from websockets.speedups import apply_mask
 
 WAIT = 30.0  # seconds; nothing takes that long unless something is broken
 FIRST_ID = 1_000_000  # all ids have as many digits, so all frames of a run have the same header
+START = b'{"jsonrpc":"2.0","id":'
+SHARE = 100_000  # ids for each of those who share a connection: the second digit tells them apart
+TELLS = len(START) + 1
 
 Receive = Callable[[bytes], None]
 
@@ -35,9 +38,12 @@ class Run:
 
 
 class Peer:
-    """Whoever can be sent messages, and whose messages go to `receive`."""
+    """Whoever can be sent messages, and whose messages go to `receive`. It has the tool `tool`, and
+    is called with ids from `first_id`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tool: str = "echo", first_id: int = FIRST_ID) -> None:
+        self.tool = tool
+        self.first_id = first_id
         self.receive: Receive = lambda message: None
 
     def head(self, size: int) -> bytes:
@@ -175,6 +181,25 @@ class PipePeer(Peer, asyncio.SubprocessProtocol):
         self.transport.close()
 
 
+class Part(Peer):
+    """One of up to ten tools behind a connection, with ids of its own."""
+
+    def __init__(self, whole: Peer, tool: str, number: int) -> None:
+        super().__init__(tool, FIRST_ID + number * SHARE)
+        self.head, self.tail, self.write = whole.head, whole.tail, whole.write
+
+
+def parted(whole: Peer, tools: Sequence[str]) -> list[Peer]:
+    """A connection as several peers, one for each of its tools."""
+    parts: list[Peer] = [Part(whole, tool, number) for number, tool in enumerate(tools)]
+
+    def receive(message: bytes) -> None:
+        parts[message[TELLS] - ord("0")].receive(message)
+
+    whole.receive = receive
+    return parts
+
+
 class Broker:
     """A listening endpoint: `url`, and the peers that dialled it, in order."""
 
@@ -182,12 +207,16 @@ class Broker:
         self.url = ""
         self._peers: asyncio.Queue[SocketPeer] = asyncio.Queue()
 
-    async def accept(self) -> SocketPeer:
-        """The next peer, with its handshake done."""
-        peer = await asyncio.wait_for(self._peers.get(), WAIT)
-        if await peer.handshake() != ["echo"]:
-            raise RuntimeError("not the tools of the echo server")
-        return peer
+    async def accept(self, tools: Sequence[str] = ("echo",)) -> SocketPeer:
+        """The next peer that has these tools, with its handshake done. One that has not all of them
+        yet will connect again when it has."""
+        while True:
+            peer = await asyncio.wait_for(self._peers.get(), WAIT)
+            found = await peer.handshake()
+            if sorted(found) == sorted(tools):
+                return peer
+            if not set(found) < set(tools):
+                raise RuntimeError("not the tools of the echo server")
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator["Broker"]:
@@ -215,12 +244,13 @@ async def directly(argv: Sequence[str]) -> AsyncIterator[PipePeer]:
 
 
 class Calls:
-    """So many calls of `echo` to one peer, some in flight at a time; each answer is checked."""
+    """So many calls of its tool to one peer, some in flight at a time; each answer is checked."""
 
     def __init__(self, peer: Peer, size: int, count: int, in_flight: int) -> None:
         text = b"x" * size
-        start = b'{"jsonrpc":"2.0","id":'
-        rest = b',"method":"tools/call","params":{"name":"echo","arguments":{"text":"%b"}}}' % text
+        start, tool = START, peer.tool.encode()
+        params = b'{"name":"%b","arguments":{"text":"%b"}}' % (tool, text)
+        rest = b',"method":"tools/call","params":%b}' % params
         length = len(start) + len(str(FIRST_ID)) + len(rest)
         self._peer = peer
         self._start = peer.head(length) + start
@@ -228,9 +258,8 @@ class Calls:
         self._expected = (
             start + b'%d,"result":{"content":[{"type":"text","text":"' + text + b'"}]}}'
         )
-        self._next = FIRST_ID
-        self._awaited = FIRST_ID
-        self._last = FIRST_ID + count
+        self._next = self._awaited = peer.first_id
+        self._last = peer.first_id + count
         self._in_flight = in_flight
         self._asked: deque[float] = deque()
         self._latencies: list[float] = []

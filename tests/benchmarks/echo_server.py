@@ -1,21 +1,22 @@
-"""An MCP server with one tool, `echo`, as quick as plain Python gets: it must not be what is
-measured. One write per answer, as servers do.
+"""An MCP server with one tool, `echo` or NAME, as quick as plain Python gets: it must not be what
+is measured. One write per answer, as servers do.
 
-    python -I -S echo_server.py
+    python -I -S echo_server.py [NAME]
 """
 
 import json
 import os
 import re
+import sys
 
 HEAD = b'{"jsonrpc":"2.0","id":'
 _call = re.compile(
     rb'\{"jsonrpc":"2\.0","id":(\d+),"method":"tools/call",'
-    rb'"params":\{"name":"echo","arguments":\{"text":"([^"\\]*)"\}\}\}'
+    rb'"params":\{"name":"\w+","arguments":\{"text":"([^"\\]*)"\}\}\}'
 ).fullmatch
 
 TOOL = {
-    "name": "echo",
+    "name": sys.argv[1] if len(sys.argv) > 1 else "echo",
     "description": "Gives back a text.",
     "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
 }

@@ -1,11 +1,12 @@
 """Calls: how many a second, how long one takes, what it costs, and with many servers."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from tests.benchmarks.bridges import (
+    AGGREGATE,
     ECHO,
     PROGRAMS,
     PUMP,
@@ -38,6 +39,8 @@ class Load:
 
 HEAVY = (Load(200, 64, 12_000), Load(1_000, 64, 10_000), Load(50_000, 8, 1_500))
 MANY = Load(200, 64, 4_000)
+TOGETHER = (Load(200, 60, 12_000), Load(1_000, 60, 10_000))  # 60: as many for each of ten servers
+TEN = 10  # servers behind one link
 SINGLE = (Load(200, 1, 4_000), Load(1_000, 1, 4_000))
 
 
@@ -164,23 +167,55 @@ async def many(rounds: int, share: float) -> AsyncIterator[Table]:
                 bridge = await stack.enter_async_context(bridged(program, broker, servers))
                 subjects.append(Subject(bridge.peers, bridge))
             await _rounds(subjects, load, rounds)
-        table = Table(
-            f"{program.name} with more servers: {load.size} B, 64 in flight over all links",
-            ("servers", "calls/s over all", "to one server", "CPU µs/call", "to one server"),
+        title = f"{program.name} with more servers: {load.words} over all links"
+        yield _to_the_first(title, dict(zip(map(str, SERVERS), subjects, strict=True)))
+
+
+async def aggregate(
+    rounds: int, share: float, programs: Sequence[Program] = XZPIPES
+) -> AsyncIterator[Table]:
+    """Ten servers behind one link, each called as often, to one server with a link of its own. Ten
+    processes on few cores cost something by themselves: direct stdio shows what."""
+    for program in programs:
+        together = Program(program.kind, program.loop, AGGREGATE)
+        lineup = [
+            (program, 1, "separate"),
+            (program, TEN, "separate"),
+            (together, TEN, "aggregate"),
+        ]
+        driven: dict[str, tuple[Sequence[Peer], Bridge | None]] = {}
+        async with contextlib.AsyncExitStack() as stack:
+            broker = await stack.enter_async_context(Broker().listening())
+            for each, servers, words in lineup:
+                bridge = await stack.enter_async_context(bridged(each, broker, servers))
+                driven[f"{servers}, {words}"] = bridge.peers, bridge
+            for servers in (1, TEN):
+                pipes = [await stack.enter_async_context(directly(ECHO)) for _ in range(servers)]
+                driven[f"{servers}, {DIRECT}"] = pipes, None
+            for load in TOGETHER:
+                load = _scaled(load, share)
+                subjects = {name: Subject(*each) for name, each in driven.items()}
+                await _rounds(list(subjects.values()), load, rounds)
+                yield _to_the_first(f"{program.name}, all by one link: {load.words}", subjects)
+
+
+def _to_the_first(title: str, subjects: Mapping[str, Subject]) -> Table:
+    """What was measured with several numbers of servers, next to the first."""
+    columns = ("servers", "calls/s over all", "to the first", "CPU µs/call", "to the first")
+    table = Table(title, columns)
+    first = next(iter(subjects.values())).measured
+    for name, subject in subjects.items():
+        it = subject.measured
+        table.row(
+            name,
+            spread(it.rates, ",.0f"),
+            ratio(it.rates, first.rates),
+            middle(it.cpu, ".1f") if it.cpu[0] else "",
+            ratio(it.cpu, first.cpu) if it.cpu[0] else "",
+            rates=it.rates,
+            cpu=it.cpu,
         )
-        first = subjects[0].measured
-        for servers, subject in zip(SERVERS, subjects, strict=True):
-            it = subject.measured
-            table.row(
-                str(servers),
-                spread(it.rates, ",.0f"),
-                ratio(it.rates, first.rates),
-                middle(it.cpu, ".1f"),
-                ratio(it.cpu, first.cpu),
-                rates=it.rates,
-                cpu=it.cpu,
-            )
-        yield table
+    return table
 
 
 def _scaled(load: Load, share: float) -> Load:

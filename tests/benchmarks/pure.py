@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from time import process_time
 
 from tests.benchmarks.report import Table, spread
+from tests.core.kit import seeing
 from xzpipe.core.effects import ToServer
 from xzpipe.core.hub import Hub
 from xzpipe.core.jsonrpc import parse
@@ -29,7 +30,7 @@ def connected() -> tuple[Hub, int]:
     hub_id = next(int(parse(each.line).id) for each in asked if isinstance(each, ToServer))
     hub.server_line("echo", answer(hub_id, GREETING), 0.0)
     hub.server_line("echo", answer(hub_id + 1, TOOLS), 0.0)
-    hub.client_joined("link", frozenset({"echo"}))
+    hub.client_joined("link", seeing("echo"))
     return hub, hub_id + 2
 
 

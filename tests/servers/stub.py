@@ -52,6 +52,25 @@ Traceback (most recent call last):
 ModuleNotFoundError: No module named 'fastmcp'
 """
 
+# What a model of Pydantic becomes: references, one of them inside another, and one to itself.
+NESTED = {
+    "type": "object",
+    "properties": {"at": {"$ref": "#/$defs/Place"}, "tree": {"$ref": "#/$defs/Tree"}},
+    "required": ["at"],
+    "$defs": {
+        "Degrees": {"type": "number", "maximum": 180},
+        "Place": {
+            "type": "object",
+            "properties": {
+                "lat": {"$ref": "#/$defs/Degrees"},
+                "lon": {"$ref": "#/$defs/Degrees", "title": "Longitude"},
+            },
+        },
+        "Tree": {"type": "array", "items": {"$ref": "#/$defs/Tree"}},
+    },
+}
+SCHEMAS = {"nested": NESTED}  # of tools whose schema does not follow from their arguments
+
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 LATER = object()  # what a tool returns when it answers later, or never
 
@@ -112,7 +131,7 @@ class Stub:
     def __init__(self, options: argparse.Namespace, grandchild: int | None) -> None:
         self.options = options
         self.grandchild = grandchild
-        self.extra = [f"extra_{n}" for n in range(options.tools)]
+        self.listed = self.at_first()
         self.received: list[str] = []
         self.answers: list[object] = []
         self.cancelled: list[object] = []
@@ -143,6 +162,8 @@ class Stub:
             os._exit(1)
         if "id" not in values:
             self.notified(method, params)
+            return
+        if self.options.ignore_null_params and values.get("params", ...) is None:
             return
         raw = message.get("params", (None, b""))[1]
         call = Call(message["id"][1], raw, params.get("_meta") or {})
@@ -219,28 +240,33 @@ class Stub:
         complain(self.options.stderr_bytes, 80)
 
     def page(self, cursor: str | None) -> object:
-        tools = self.tools()
-        pages = max(1, self.options.pages)
-        size = -(-len(tools) // pages)
+        size = self.options.page_size or -(-len(self.listed) // max(1, self.options.pages)) or 1
+        pages = -(-len(self.listed) // size) or 1
         cursors = [None, *(base64.b64encode(b"page %d" % n).decode() for n in range(1, pages))]
         if cursor not in cursors:
             raise Refused(-32602, "Invalid cursor")
         at = cursors.index(cursor)
         following = {"nextCursor": cursors[at + 1]} if at + 1 < pages else {}
-        return {"tools": tools[at * size : (at + 1) * size]} | following
+        shown = self.listed[at * size : (at + 1) * size]
+        return {"tools": [self.described(name) for name in shown]} | following
 
-    def tools(self) -> list[dict]:
+    def at_first(self) -> list[str]:
+        """The names of the tools that are listed at the start."""
         own = [name.removeprefix("tool_") for name in vars(Stub) if name.startswith("tool_")]
         if self.options.only is not None:
             own = [name for name in own if name in self.options.only.split(",")]
-        described = [describe(name, getattr(self, f"tool_{name}")) for name in own]
-        return described + [{"name": n, "inputSchema": {"type": "object"}} for n in self.extra]
+        also = self.options.also.split(",") if self.options.also else []
+        return [*own, *(f"extra_{n}" for n in range(self.options.tools)), *also]
+
+    def described(self, name: str) -> dict:
+        tool = getattr(self, f"tool_{name}", None)
+        return describe(name, tool) if tool else {"name": name, "inputSchema": {"type": "object"}}
 
     def tool(self, params: dict, call: Call) -> object:
         name = params.get("name")
-        if name in self.extra:
-            return content(f"{self.options.name}:{name}")
         tool = getattr(self, f"tool_{name}", None)
+        if tool is None and name in self.listed:
+            return content(f"{self.options.name}:{name}")
         if tool is None:
             raise Refused(-32602, f"Unknown tool: {name}")
         try:
@@ -325,11 +351,47 @@ class Stub:
             )
         return "done"
 
+    def tool_result(
+        self,
+        call: Call,
+        text: str = "x",
+        bytes: int = 0,
+        parts: int = 1,
+        structured: bool = False,
+        error: bool = False,
+    ) -> object:
+        """A result of `text` repeated to that many bytes at least, over so many text parts;
+        `structured` adds structuredContent and _meta, `error` isError."""
+        times = -(-bytes // len(text.encode()))
+        texts = [text * (times * (n + 1) // parts - times * n // parts) for n in range(parts)]
+        result = {"content": [{"type": "text", "text": each} for each in texts]}
+        if structured:
+            result |= {"structuredContent": {"result": text * times}, "_meta": {"bytes": bytes}}
+        self.answer(call, result | ({"isError": True} if error else {}))
+        return LATER
+
+    def tool_nested(self, call: Call, **arguments: object) -> object:
+        """Its schema has references; the arguments."""
+        return arguments
+
+    # -- tools: the list itself --------------------------------------------------------------------
+
     def tool_change_tools(self, call: Call) -> object:
         """Adds a tool, announces it with notifications/tools/list_changed; its name."""
-        self.extra.append(f"added_{len(self.extra)}")
+        before = sum(name.startswith("added_") for name in self.listed)
+        return self.tool_add_tool(call, f"added_{before}")
+
+    def tool_add_tool(self, call: Call, name: str = "") -> object:
+        """Adds a tool of that name and announces it; its name."""
+        self.listed.append(name)
         self.send("notifications/tools/list_changed")
-        return self.extra[-1]
+        return name
+
+    def tool_remove_tool(self, call: Call, name: str = "") -> object:
+        """Takes a tool off the list and announces that; its name."""
+        self.listed.remove(name)
+        self.send("notifications/tools/list_changed")
+        return name
 
     # -- tools: when -------------------------------------------------------------------------------
 
@@ -413,7 +475,7 @@ def describe(name: str, tool: object) -> dict:
         for argument, kind in tool.__annotations__.items()
         if kind in JSON_TYPES
     }
-    schema = {"type": "object", "properties": arguments}
+    schema = SCHEMAS.get(name, {"type": "object", "properties": arguments})
     return {"name": name, "description": tool.__doc__, "inputSchema": schema}
 
 
@@ -465,8 +527,11 @@ def flags() -> argparse.ArgumentParser:
     add("--stderr-bytes", type=int, default=0, help="write that much to stderr once initialized")
     add("--tools", type=int, default=0, help="that many more tools: extra_0, extra_1 …")
     add("--only", metavar="NAMES", help="list only these of the stub's own tools (a,b,c)")
+    add("--also", metavar="NAMES", help="list tools of these names too, without descriptions")
     add("--pages", type=int, default=1, help="tools/list over that many pages")
+    add("--page-size", type=int, metavar="N", help="tools/list by pages of N tools")
     add("--no-tools", action="store_true", help="no tools capability")
+    add("--ignore-null-params", action="store_true", help="no answer to `params: null`")
     add("--roots", action="store_true", help="ask roots/list (id 0) and ping once initialized")
     add("--list-changed", action="store_true", help="three list_changed once initialized")
     return parser
