@@ -7,20 +7,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from tests.core.kit import seeing
 from tests.endpoints import TOKEN, broker
 from tests.servers import alive, ended, entry, stub
 from tests.servers.session import WAIT, Bell
 from xzpipe import app
 from xzpipe.config.load import Config, load
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.events import Event, LinkUp, ServerDown, ServerReady, ServerStarting, ServerStopped
+from xzpipe.core.events import (
+    Event,
+    LinkUp,
+    NameChanged,
+    ServerDown,
+    ServerReady,
+    ServerStarting,
+    ServerStopped,
+)
+from xzpipe.core.shaping import Shape
 from xzpipe.errors import CallError, ServerError, UsageError
 from xzpipe.guard import Guard
 from xzpipe.serve import listening
@@ -154,8 +163,8 @@ async def test_servers_are_kept_alive_until_the_block_ends(tmp_path):
     servers = {"one": entry(), "two": entry()}
     async with app.serving(Guard(), config(tmp_path, servers), heard) as (bridge, _):
         await heard.event(ServerReady, 2)
-        assert bridge.hub.ready(frozenset({"one"}))
-        assert bridge.hub.ready(frozenset({"two"}))
+        assert bridge.hub.ready(seeing("one"))
+        assert bridge.hub.ready(seeing("two"))
         pids = [each.pid for each in heard.of(ServerStarting)]
     assert not any(map(alive, pids))
     assert {each.server for each in heard.of(ServerStopped)} == {"one", "two"}
@@ -166,8 +175,8 @@ async def test_each_server_has_a_link_of_its_own(tmp_path):
     heard = Heard()
     servers = {"one": entry("--only", "echo"), "two": entry("--only", "whoami")}
     async with broker() as endpoint, anyio.create_task_group() as tasks:
-        address = Endpoint(endpoint.url)
-        tasks.start_soon(app.run, Guard(), config(tmp_path, servers), address, heard)
+        chosen = config(tmp_path, servers, endpoint=endpoint.url)
+        tasks.start_soon(app.run, Guard(), chosen, heard)
         peers = [await endpoint.accept(), await endpoint.accept()]
         offers = sorted([list(await peer.handshake()) for peer in peers])
         assert offers == [["echo"], ["whoami"]]
@@ -177,12 +186,72 @@ async def test_each_server_has_a_link_of_its_own(tmp_path):
 
 
 @pytest.mark.anyio
+async def test_an_endpoint_may_see_several_servers_over_one_link_and_others_by_their_own(tmp_path):
+    heard = Heard()
+    servers = {name: entry("--only", "echo", "--name", name) for name in ("one", "two", "unseen")}
+    async with broker() as endpoint, anyio.create_task_group() as tasks:
+        endpoints = {
+            "home": {"url": endpoint.url_for("at-home-token"), "mode": "aggregate"},
+            "work": {"url": endpoint.url_for("at-work-token"), "mode": "separate"},
+        }
+        for each in endpoints.values():
+            each["servers"] = ["one", "two"]
+        chosen = config(tmp_path, servers, endpoints=endpoints)
+        tasks.start_soon(app.run, Guard(), chosen, heard)
+        peers = [await endpoint.accept() for _ in range(3)]
+        offers = sorted(
+            [(peer.path.partition("=")[2], sorted(await peer.handshake())) for peer in peers]
+        )
+        assert offers == [
+            ("at-home-token", ["one__echo", "two__echo"]),
+            ("at-work-token", ["echo"]),
+            ("at-work-token", ["echo"]),
+        ]
+        tasks.cancel_scope.cancel()
+    assert {each.link for each in heard.of(LinkUp)} == {"home", "one@work", "two@work"}
+    assert {each.server for each in heard.of(ServerStarting)} == {"one", "two"}
+
+
+@pytest.mark.anyio
+async def test_what_each_endpoint_sees_is_known_without_it(tmp_path):
+    heard = Heard()
+    policy = {"rename": {"echo": "say"}}
+    servers = {name: {**entry("--only", "echo"), "tools": policy} for name in "ab"}
+    endpoints = {"home": {"mode": "aggregate"}, "work": {"servers": ["a"]}}
+    chosen = config(tmp_path, servers, endpoints=endpoints)
+    async with app.calling_servers(Guard(), chosen, heard) as calling:
+        shown = {
+            name: [(each.name, each.server, each.tool) for each in tools]
+            for name, tools in calling.seen.items()
+        }
+        assert shown == {
+            "home": [("a__say", "a", "echo"), ("b__say", "b", "echo")],
+            "work": [("say", "a", "echo")],
+        }
+    assert {(each.server, each.listed) for each in heard.of(NameChanged)} == {
+        ("a", "a__say"),
+        ("b", "b__say"),
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("mode", "links"), [("auto", ["a", "b"]), ("aggregate", ["endpoint"])])
+async def test_an_endpoint_of_our_own_is_linked_as_another_would_be(mode, links, tmp_path):
+    servers = {"a": entry(), "b": entry()}
+    policy = {"deny": ["silent"]}
+    chosen = config(tmp_path, servers, mode=mode, tools=policy, resultLimit=512)
+    [plan] = app.linked_to(Endpoint("ws://host/mcp/?token=t"), chosen).plans
+    assert [view.name for view in plan.views()] == links
+    assert (plan.view.policy.deny, plan.view.shape) == (("silent",), Shape())
+
+
+@pytest.mark.anyio
 async def test_a_server_that_never_starts_costs_the_others_nothing(tmp_path):
     heard = Heard()
     servers = {"bad": entry("--exit-at-start", 1), "good": entry("--only", "echo")}
     async with broker() as endpoint, anyio.create_task_group() as tasks:
-        address = Endpoint(endpoint.url)
-        tasks.start_soon(app.run, Guard(), config(tmp_path, servers), address, heard)
+        chosen = config(tmp_path, servers, endpoint=endpoint.url)
+        tasks.start_soon(app.run, Guard(), chosen, heard)
         assert list(await (await endpoint.accept()).handshake()) == ["echo"]
         await heard.event(ServerDown, 2)
         assert len(endpoint.attempts) == 1
@@ -195,7 +264,7 @@ async def test_a_local_endpoint_offers_all_servers_under_their_names(tmp_path):
     servers = {"one": entry("--only", "echo"), "two": entry("--only", "whoami", "--name", "2nd")}
     chosen = config(tmp_path, servers)
     async with app.local_endpoint(chosen, heard) as address, anyio.create_task_group() as tasks:
-        tasks.start_soon(partial(app.run, Guard(), chosen, address, lambda _: None, label=True))
+        tasks.start_soon(app.run, Guard(), app.linked_to(address, chosen), lambda _: None)
         await heard.event(ServerReady, 2)
         async with app.calling_endpoint(address) as session:
             tools = {tool["name"]: tool["server_id"] for tool in await session.tools()}
@@ -266,7 +335,8 @@ async def test_a_session_with_a_config_begins_when_every_server_is_ready_or_has_
         "bad": entry("--exit-at-start", 1),
     }
     heard = Heard()
-    async with app.calling_servers(Guard(), config(tmp_path, servers), heard) as (session, failed):
+    async with app.calling_servers(Guard(), config(tmp_path, servers), heard) as calling:
+        session, failed = calling.session, calling.failed
         assert [tool["name"] for tool in await session.tools()] == ["echo"]
         assert (await session.call("echo", {"text": "x"}))["content"][0]["text"] == "x"
         with pytest.raises(CallError, match=r"unknown tool: nope \(-32602\)"):
@@ -299,9 +369,9 @@ async def test_a_server_whose_next_try_was_in_time_has_not_failed(tmp_path):
     flaky = entry("--fail-first", 1, "--diary", tmp_path / "diary", "--only", "echo")
     servers = {"flaky": flaky, "slow": entry("--start-delay", 1, "--only", "whoami")}
     chosen = config(tmp_path, servers)
-    async with app.calling_servers(Guard(), chosen, lambda _: None) as (session, failed):
-        assert {tool["name"] for tool in await session.tools()} == {"echo", "whoami"}
-        assert failed == {}
+    async with app.calling_servers(Guard(), chosen, lambda _: None) as calling:
+        assert {tool["name"] for tool in await calling.session.tools()} == {"echo", "whoami"}
+        assert calling.failed == {}
 
 
 @pytest.mark.anyio
@@ -309,26 +379,24 @@ async def test_a_server_whose_next_try_was_in_time_has_not_failed(tmp_path):
 async def test_a_session_waits_longer_than_its_slowest_server_may_take(timeouts, longest, tmp_path):
     servers = {f"s{seconds}": {**entry(), "timeout": seconds} for seconds in timeouts}
     chosen = config(tmp_path, servers)
-    async with app.calling_servers(Guard(), chosen, lambda _: None) as (session, _):
-        assert session.answer_within == longest
+    async with app.calling_servers(Guard(), chosen, lambda _: None) as calling:
+        assert calling.session.answer_within == longest
 
 
 @pytest.mark.anyio
 async def test_the_limit_of_a_server_is_what_ends_a_call(tmp_path):
     servers = {"one": {**entry(), "timeout": 0.05}}
-    async with app.calling_servers(Guard(), config(tmp_path, servers), lambda _: None) as (it, _):
+    async with app.calling_servers(Guard(), config(tmp_path, servers), lambda _: None) as calling:
         with pytest.raises(CallError, match=r"\(-32000\)"):
-            await it.call("silent", {})
+            await calling.session.call("silent", {})
 
 
 @pytest.mark.anyio
 async def test_a_server_that_dies_in_a_call_is_a_call_error(tmp_path):
-    async with app.calling_servers(Guard(), config(tmp_path, {"one": entry()}), lambda _: None) as (
-        session,
-        _,
-    ):
+    chosen = config(tmp_path, {"one": entry()})
+    async with app.calling_servers(Guard(), chosen, lambda _: None) as calling:
         with pytest.raises(CallError, match="it exited with code 3"):
-            await session.call("die", {"code": 3})
+            await calling.session.call("die", {"code": 3})
 
 
 @pytest.mark.anyio

@@ -6,16 +6,18 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from tests.core.kit import seeing
 from tests.servers.session import WAIT
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.effects import DropClient, DropServer, Effect, ToClient, ToServer, WakeAt
 from xzpipe.core.events import Event, LinkClosed, ToolCalled
 from xzpipe.core.hub import Hub
 from xzpipe.core.lines import Overlong
+from xzpipe.core.plan import View
 
 pytestmark = pytest.mark.anyio
 
-CALC = frozenset({"calc"})
+CALC = seeing("calc")
 GREETING = {"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": {"name": "calc"}}
 CALL = b'{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"name":"add"}}'
 
@@ -193,14 +195,14 @@ async def test_whoever_waits_for_a_view_goes_on_when_a_server_of_it_is_ready():
     bridge = Bridge(Hub(), lambda _: None, Clock())
     order: list[str] = []
 
-    async def wait(view: frozenset[str] | None, name: str) -> None:
+    async def wait(view: View, name: str) -> None:
         await bridge.until_ready(view)
         order.append(name)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait, frozenset({"time"}), "time")
+        tasks.start_soon(wait, seeing("time"), "time")
         tasks.start_soon(wait, CALC, "calc")
-        tasks.start_soon(wait, None, "any")
+        tasks.start_soon(wait, View(), "any")
         await anyio.wait_all_tasks_blocked()
         bridge.server_started("calc", FakeServer(bridge).peer)
         await anyio.wait_all_tasks_blocked()
@@ -209,6 +211,25 @@ async def test_whoever_waits_for_a_view_goes_on_when_a_server_of_it_is_ready():
         with anyio.fail_after(WAIT):
             await bridge.until_ready(CALC)
     assert order[-1] == "time"
+
+
+async def test_whoever_waits_for_a_view_of_several_waits_for_all_of_them_a_little():
+    bridge = Bridge(Hub(), lambda _: None, Clock())
+    order: list[str] = []
+
+    async def wait(name: str, others: float) -> None:
+        await bridge.until_ready(seeing("calc", "time"), others)
+        order.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, "patient", WAIT)
+        tasks.start_soon(wait, "hasty", 0.0)
+        bridge.server_started("calc", FakeServer(bridge).peer)
+        with anyio.fail_after(WAIT):
+            while order != ["hasty"]:
+                await checkpoint()
+        bridge.server_started("time", FakeServer(bridge, "time").peer)
+    assert order == ["hasty", "patient"]
 
 
 def test_ready_is_told_before_anyone_could_ask_again():
@@ -294,7 +315,7 @@ async def test_what_a_tick_wants_is_done_the_next_wake_among_it():
     hub = ScriptedHub([ToClient("link", b"{}"), WakeAt(0.0)], [WakeAt(0.0)], [])
     bridge = Bridge(hub, lambda _: None, Clock())
     client = FakePeer()
-    bridge.client_joined("link", client.peer, None)
+    bridge.client_joined("link", client.peer, View())
     bridge.perform([WakeAt(0.0)])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bridge.run)

@@ -30,14 +30,15 @@ MAY_IMPORT = {
     "client": ("core", "errors"),
     "server_life": ("bridge", "core", "errors", "guard", "process", "retry"),
     "link_life": ("bridge", "core", "retry", "websocket"),
+    "endpoint_life": ("bridge", "core", "link_life", "websocket"),
     "serve": ("bridge", "core", "frames", "websocket"),
     "app": (
-        "bridge", "client", "config", "core", "errors", "guard", "link_life", "process", "serve",
-        "server_life", "websocket",
+        "bridge", "client", "config", "core", "endpoint_life", "errors", "guard", "process",
+        "serve", "server_life", "websocket",
     ),
     "demo": ("app", "config", "core", "errors", "guard"),
     "cli": (
-        "app", "client", "config", "core", "demo", "errors", "guard", "logs", "process",
+        "app", "config", "core", "demo", "errors", "guard", "logs", "process",
     ),
     "__main__": ("cli",),
 }  # fmt: skip
@@ -63,6 +64,7 @@ IMPURE = {
 # Tests of what is no module of xzpipe: the test kit, an example, and this.
 OTHER_TESTS = {
     "test_endpoints", "test_servers", "test_layering", "core/test_hub_properties",
+    "core/test_policy_properties", "test_robots",
     "demo/test_example_calculator",
 }  # fmt: skip
 

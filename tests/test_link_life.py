@@ -9,15 +9,19 @@ from typing import TypeVar
 import anyio
 import pytest
 
+from tests.core.kit import seeing
 from tests.endpoints import TOKEN, Broker, broker
-from tests.servers.session import Bell
+from tests.servers.session import WAIT, Bell
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, LinkClosed, LinkDown, LinkUp, LinkWaiting, ToolCalled
 from xzpipe.core.hub import Hub
+from xzpipe.core.pending import FOREVER
+from xzpipe.core.plan import Link
+from xzpipe.core.rivals import ENOUGH, Rivals
 from xzpipe.core.verdict import REPLACED
-from xzpipe.link_life import keep_link
+from xzpipe.link_life import Displaced, keep_link
 from xzpipe.websocket import Dialling
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +73,9 @@ class Life:
         self.events: list[Event] = []
         self.bridge = Bridge(Hub(), self.hear)
         self.server = FakeServer(self.bridge)
+        self.rivals = Rivals()
+        self.shares = False
+        self.rereads = True
         self._bell = Bell()
 
     def hear(self, event: Event) -> None:
@@ -83,17 +90,21 @@ class Life:
         return self.of(kind)[nth - 1]
 
     async def keep(self, backoff: Backoff, dialling: Dialling) -> None:
-        view = frozenset({"calc"})
-        endpoint = Endpoint(self.endpoint.url)
-        await keep_link(self.bridge, "calc", view, endpoint, dialling, backoff)
+        link = Link("calc", Endpoint(self.endpoint.url), seeing("calc"), self.rereads)
+        await keep_link(self.bridge, link, dialling, backoff, self.rivals, self.shares)
 
 
 @contextlib.asynccontextmanager
 async def living(
-    *, ready: bool = True, waits: tuple[float, float] = (0.01, LONGEST), proxy: str = "none"
+    *,
+    ready: bool = True,
+    waits: tuple[float, float] = (0.01, LONGEST),
+    proxy: str = "none",
+    rereads: bool = True,
 ) -> AsyncIterator[tuple[Life, Broker]]:
     async with broker() as endpoint:
         life = Life(endpoint)
+        life.rereads = rereads
         if ready:
             life.server.start()
         backoff = Backoff(*waits, 60.0, lambda: 0.0)
@@ -170,7 +181,7 @@ async def test_a_servers_death_leaves_the_link_up():
         life.bridge.server_exited("calc", "it exited with code 1")
         await peer.ping()
         answer = await peer.call("add")
-        assert answer["error"]["message"] == "MCP server 'calc' is not running"
+        assert answer["error"]["message"] == "MCP server calc is restarting, try again in a moment"
         life.server.start()
         assert (await peer.call("add"))["result"]
         assert life.of(LinkDown) == []
@@ -253,6 +264,52 @@ async def test_a_link_whose_place_was_taken_gives_way_for_the_longest_wait():
         down = await life.event(LinkDown)
         assert down.retry_in == 600.0
         assert "one connection per token" in down.hint
+
+
+async def test_a_link_whose_place_is_taken_again_and_again_gives_way_too():
+    async with living(waits=(0.001, 600.0)) as (life, endpoint):
+        for _ in range(ENOUGH - 1):
+            peer = await endpoint.accept()
+            life.rivals.dialled("another", life.bridge.now())
+            await peer.close(1000, "somebody else is here")
+        peer = await endpoint.accept()
+        life.rivals.dialled("another", life.bridge.now())
+        await peer.close(1000, "somebody else is here")
+        down = await life.event(LinkDown, ENOUGH)
+        assert [each.retry_in for each in life.of(LinkDown)][-1] == 600.0
+        assert '"mode": "aggregate"' in down.hint
+
+
+async def test_a_link_that_shares_ends_closed_when_its_place_is_taken():
+    async with broker() as endpoint:
+        life = Life(endpoint)
+        life.server.start()
+        life.shares = True
+        backoff = Backoff(0.001, 600.0, 60.0, lambda: 0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(life.bridge.run)
+            await anyio.wait_all_tasks_blocked()
+
+            async def displaced() -> None:
+                with pytest.raises(Displaced):
+                    await life.keep(backoff, Dialling("none"))
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(displaced)
+            peer = await endpoint.accept()
+            await peer.close(1000, REPLACED)
+            await anyio.sleep(WAIT)
+        await endpoint.all_gone()
+        assert life.of(LinkDown) == []
+
+
+async def test_an_endpoint_that_hears_of_changes_is_not_left_for_them():
+    async with living(rereads=False) as (life, endpoint):
+        peer = await endpoint.accept()
+        await peer.handshake()
+        life.server.change_tools()
+        assert (await peer.receive())["method"] == "notifications/tools/list_changed"
+        assert life.bridge.hub._views.next_due() == FOREVER
 
 
 async def test_a_changed_tool_list_is_read_again_over_a_new_connection():

@@ -229,11 +229,11 @@ async def test_servers_without_an_id_stand_beside_each_other():
 async def test_a_server_may_have_any_id_and_keep_it():
     async with local() as here:
         for name in ("server-1", "unnamed-1", "unnamed-2"):
-            await here.server(f"of {name}", server_id=name)
+            await here.server(f"of_{name}", server_id=name)
         await here.server("add")
         await here.server("time")
         caller = await here.caller()
-        await caller.knows("of server-1", "of unnamed-1", "of unnamed-2", "add", "time")
+        await caller.knows("of_server-1", "of_unnamed-1", "of_unnamed-2", "add", "time")
         labels = [tool["server_id"] for tool in await caller.tools()]
         assert sorted(labels) == ["server-1", *(f"unnamed-{n}" for n in (1, 2, 3, 4))]
 

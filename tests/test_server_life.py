@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
+from tests.core.kit import seeing
 from tests.servers import alive, ended, stub
 from tests.servers.session import WAIT, Bell
 from tests.servers.stub import TRACEBACK
@@ -86,7 +87,7 @@ async def living(
 ) -> AsyncIterator[Life]:
     life = Life(*flags, **limits)
     backoff = Backoff(*waits, 60.0, lambda: 0.0, at_once)
-    life.bridge.client_joined("link", Peer(life.put, life.dropped.append), frozenset({"stub"}))
+    life.bridge.client_joined("link", Peer(life.put, life.dropped.append), seeing("stub"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(life.bridge.run)
         tasks.start_soon(keep_server, life.bridge, life.launch, backoff, life.guard, MIB)

@@ -475,3 +475,23 @@ async def test_a_certificate_that_nobody_signed_is_a_matter_of_tls(tmp_path: Pat
             await dial(Endpoint(url), Dialling("none"))
         assert raised.value.failure.cause is Cause.TLS
         assert "certificate" in judge(raised.value.failure).cause
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookie", "sent"),
+    [
+        ({}, "", {"User-Agent": f"xzpipe/{__version__}", "Cookie": None}),
+        ({"X-Key": "hush"}, "", {"X-Key": "hush", "User-Agent": f"xzpipe/{__version__}"}),
+        ({"user-agent": "mine"}, "", {"User-Agent": "mine"}),
+        ({"Cookie": "a=1"}, "acw_tc=2", {"Cookie": "a=1; acw_tc=2"}),
+        ({}, "acw_tc=2", {"Cookie": "acw_tc=2"}),
+    ],
+)
+async def test_an_endpoint_is_sent_the_headers_that_it_wants(headers, cookie, sent):
+    async with broker() as endpoint:
+        dialling = Dialling("none", headers)
+        socket = await dial(Endpoint(endpoint.url), dialling, cookie)
+        got = (await endpoint.accept()).headers
+        await socket.close()
+        assert {name: got.get(name) for name in sent} == sent
+        assert "hush" not in repr(dialling)

@@ -5,6 +5,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from secrets import token_urlsafe
@@ -21,10 +22,12 @@ from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, ServerDown, ServerReady
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT
+from xzpipe.core.plan import ALL_TOOLS, Mode, Plan, View
+from xzpipe.core.tools import Listed
 from xzpipe.core.verdict import judge
+from xzpipe.endpoint_life import keep_endpoint
 from xzpipe.errors import INTERRUPTED, CallError, ServerError
 from xzpipe.guard import Guard
-from xzpipe.link_life import keep_link
 from xzpipe.process import POSIX
 from xzpipe.serve import listening
 from xzpipe.server_life import keep_server
@@ -87,22 +90,36 @@ async def serving(
         tasks.cancel_scope.cancel()
 
 
-async def run(
-    guard: Guard, config: Config, endpoint: Endpoint, emit: Emit, *, label: bool = False
-) -> int:
-    """Keep every server of a config linked to an endpoint, each by a link of its own, for ever.
-
-    `label` adds each server's name to the address, for endpoints that tell them apart by it.
-    """
-    dialling = Dialling(config.settings.proxy, config.settings.max_message_bytes)
-    async with serving(guard, config, emit) as (bridge, tasks):
-        for launch in config.servers:
-            name = launch.name
-            address = endpoint.with_server_id(name) if label else endpoint
-            backoff = _backoff(config.settings)
-            tasks.start_soon(keep_link, bridge, name, frozenset({name}), address, dialling, backoff)
+async def run(guard: Guard, config: Config, emit: Emit) -> int:
+    """Keep the servers of a config linked to its endpoints, for ever. Servers that no endpoint sees
+    are not started."""
+    seen = {server for plan in config.plans for server in plan.servers}
+    servers = tuple(launch for launch in config.servers if launch.name in seen)
+    async with serving(guard, replace(config, servers=servers), emit) as (bridge, tasks):
+        for plan in config.plans:
+            dialling = Dialling(plan.proxy, plan.headers, config.settings.max_message_bytes)
+            backoff = partial(_backoff, config.settings)
+            tasks.start_soon(keep_endpoint, bridge, plan, dialling, backoff)
         await anyio.sleep_forever()
     return 0
+
+
+def linked_to(endpoint: Endpoint, config: Config) -> Config:
+    """The same config with all servers linked to this endpoint alone: one of our own, which tells
+    servers apart and hears of changed lists."""
+    names = tuple(launch.name for launch in config.servers)
+    view = replace(_everything(config), servers=frozenset(names))
+    mode = config.plans[0].mode if len(config.plans) == 1 else Mode.SEPARATE
+    plan = Plan("", endpoint, names, view, mode, server_id=True, rereads=False)
+    return replace(config, plans=(plan,))
+
+
+def _everything(config: Config) -> View:
+    """All servers of a config under their own policies, and under an endpoint's if there is but
+    one."""
+    own = {server: each for plan in config.plans for server, each in plan.view.own.items()}
+    policy = config.plans[0].view.policy if len(config.plans) == 1 else ALL_TOOLS
+    return View(own=own, policy=policy)
 
 
 @asynccontextmanager
@@ -124,18 +141,26 @@ async def run_local(
             ready.set()
 
     async with local_endpoint(config, watch) as endpoint, anyio.create_task_group() as tasks:
-        tasks.start_soon(partial(run, guard, config, endpoint, emit, label=True))
+        tasks.start_soon(run, guard, linked_to(endpoint, config), emit)
         await ready.wait()
         announce(endpoint)
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """A session with servers; with those of a config, also how some have `failed`, and what each
+    endpoint has `seen` of their tools, by its name."""
+
+    session: Session
+    failed: Mapping[str, ServerDown] = field(default_factory=dict)
+    seen: Mapping[str, tuple[Listed, ...]] = field(default_factory=dict)
+
+
 @asynccontextmanager
-async def calling_servers(
-    guard: Guard, config: Config, emit: Emit
-) -> AsyncIterator[tuple[Session, Mapping[str, ServerDown]]]:
-    """A session with all servers of a config, once each of them is ready or has failed; and how
-    those have failed that did. Raises `ServerError` when none is ready.
+async def calling_servers(guard: Guard, config: Config, emit: Emit) -> AsyncIterator[Calling]:
+    """A session with all servers of a config, once each of them is ready or has failed. Raises
+    `ServerError` when none is ready.
 
     A failure is not emitted: it speaks of a next try, and nobody waits for that one.
     """
@@ -156,15 +181,28 @@ async def calling_servers(
                 settled.set()
 
     async with serving(guard, config, watch) as (bridge, _):
-        session = Session(partial(bridge.client_text, "command"), _longest_call(config) + GRACE)
-        bridge.client_joined("command", Peer(session.receive, session.lost), view=None)
+        ask = partial(bridge.client_text, "command")
+        session = Session(ask, _longest_call(config) + GRACE, user_tools=True)
+        bridge.client_joined("command", Peer(session.receive, session.lost), _everything(config))
         if waiting:
             await settled.wait()
         if failed and len(failed) == len(config.servers):
             told = (f"{each.server}: {each.reason}{each.last_words}" for each in failed.values())
             raise ServerError("\n".join(told))
         await session.initialize()
-        yield session, failed
+        yield Calling(session, failed, _seen(bridge.hub, config, emit))
+
+
+def _seen(hub: Hub, config: Config, emit: Emit) -> dict[str, tuple[Listed, ...]]:
+    seen: dict[str, tuple[Listed, ...]] = {}
+    said: set[Event] = set()
+    for plan in config.plans:
+        tables = [hub.table(view) for view in plan.views()]
+        seen[plan.name] = tuple(each for table in tables for each in table.routes.values())
+        said.update(note for table in tables for note in table.notes)
+    for note in sorted(said, key=str):
+        emit(note)
+    return seen
 
 
 @asynccontextmanager

@@ -16,7 +16,9 @@ from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
 from xzpipe.core.lines import Overlong
 from xzpipe.core.pending import FOREVER
-from xzpipe.core.views import View
+from xzpipe.core.plan import View
+
+LATECOMERS = 5.0  # seconds; a list that is complete at once needs not be read again
 
 Emit = Callable[[Event], None]
 
@@ -51,10 +53,14 @@ class Bridge:
             self._wake_at = FOREVER
             self.perform(self.hub.tick(self.now()))
 
-    async def until_ready(self, view: View) -> None:
-        """Wait until a server of this view can be called."""
+    async def until_ready(self, view: View, others: float = LATECOMERS) -> None:
+        """Wait until a server of this view can be called, and up to `others` seconds more until all
+        can."""
         while not self.hub.ready(view):
             await self._became_ready.wait()
+        with anyio.move_on_after(others):
+            while not self.hub.all_ready(view):
+                await self._became_ready.wait()
 
     def server_started(
         self,

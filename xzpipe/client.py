@@ -31,9 +31,14 @@ class Session:
     """
 
     def __init__(
-        self, send: Callable[[bytes], object], answer_within: float = ANSWER_WITHIN
+        self,
+        send: Callable[[bytes], object],
+        answer_within: float = ANSWER_WITHIN,
+        user_tools: bool = False,
     ) -> None:
+        """`answer_within` is in seconds. `user_tools`: list what only users are shown, too."""
         self._send = send
+        self._asked: dict[str, Any] = {"withUserTools": True} if user_tools else {}
         self.answer_within = answer_within
         self._ids = count(1)
         self._answers: dict[bytes, jsonrpc.Message] = {}  # by the raw id, as are the events
@@ -68,7 +73,7 @@ class Session:
     async def tools(self) -> list[dict[str, Any]]:
         """Every tool, from all pages."""
         found: list[dict[str, Any]] = []
-        params: dict[str, Any] = {}
+        params = self._asked
         for _ in range(MAX_PAGES):
             page = await self.request("tools/list", params)
             tools = page.get("tools")
@@ -77,7 +82,7 @@ class Session:
             found += tools
             if not page.get("nextCursor"):
                 break
-            params = {"cursor": page["nextCursor"]}
+            params = {**self._asked, "cursor": page["nextCursor"]}
         return found
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

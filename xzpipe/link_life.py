@@ -5,52 +5,67 @@ from itertools import count
 
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.backoff import Backoff
-from xzpipe.core.endpoint import Endpoint, redact
+from xzpipe.core.endpoint import redact
 from xzpipe.core.events import LinkClosed, LinkDown, LinkUp, LinkWaiting
-from xzpipe.core.verdict import Action, Failure, judge
-from xzpipe.core.views import View
+from xzpipe.core.plan import Link
+from xzpipe.core.rivals import Rivals
+from xzpipe.core.verdict import REPLACED, Action, Cause, Failure, judge
 from xzpipe.retry import Ended, keep
 from xzpipe.websocket import DialFailed, Dialling, dial
 
 _serials = count(1)
 
 
+class Displaced(Exception):
+    """Another connection took the place of a link that was not to wait for it to come free."""
+
+
 async def keep_link(
     bridge: Bridge,
-    link: str,
-    view: View,
-    endpoint: Endpoint,
+    link: Link,
     dialling: Dialling,
     backoff: Backoff,
+    rivals: Rivals,
+    shares: bool = False,
 ) -> None:
-    """Keep a link to an endpoint up until cancelled; then close it with 1001."""
+    """Keep a link up until cancelled; then close it with 1001.
+
+    `rivals` are the links to the same endpoint. If another connection takes its place, a link that
+    `shares` raises `Displaced`, closed; any other gives way for the longest wait.
+    """
     cookie = ""
 
     def down(failure: Failure, lived: float) -> Ended:
         nonlocal cookie
+        if rivals.ended(link.name, failure, bridge.now()):
+            if shares:
+                raise Displaced
+            failure = Failure(Cause.CLOSED, 1000, REPLACED)
         cookie = "" if cookie else failure.cookie  # once it was sent back, that is enough
         reason = redact(failure.reason)  # a peer may say our token back to us
         verdict = judge(replace(failure, reason=reason, cookie=cookie))
 
         def announce(wait: float) -> None:
-            bridge.emit(LinkDown(link, verdict.cause, verdict.hint, lived, wait))
+            bridge.emit(LinkDown(link.name, verdict.cause, verdict.hint, lived, wait))
 
         give_way = verdict.action is Action.GIVE_WAY
         at_least = backoff.maximum if give_way else verdict.at_least
         return Ended(lived, announce, at_least, verdict.action is Action.RETRY_WITH_COOKIE)
 
     async def one_life() -> Ended:
-        if not bridge.hub.ready(view):
-            bridge.emit(LinkWaiting(link))
-            await bridge.until_ready(view)
+        if not bridge.hub.ready(link.view):
+            bridge.emit(LinkWaiting(link.name))
+            await bridge.until_ready(link.view)
+        rivals.dialled(link.name, bridge.now())
         try:
-            socket = await dial(endpoint, dialling, cookie)
+            socket = await dial(link.address, dialling, cookie)
         except DialFailed as failed:
             return down(failed.failure, 0.0)
-        client = f"{link}#{next(_serials)}"
+        client = f"{link.name}#{next(_serials)}"
         opened = bridge.now()
-        bridge.client_joined(client, Peer(socket.put, socket.drop), view, rereads=True)
-        bridge.emit(LinkUp(link, str(endpoint), redact(dialling.proxy_for(endpoint) or "")))
+        bridge.client_joined(client, Peer(socket.put, socket.drop), link.view, link.rereads)
+        proxy = redact(dialling.proxy_for(link.address) or "")
+        bridge.emit(LinkUp(link.name, str(link.address), proxy))
         stopping = True
         try:
             failure = await socket.run(lambda text: bridge.client_text(client, text))
@@ -59,7 +74,7 @@ async def keep_link(
             bridge.client_left(client)
             await socket.close()
             if stopping:
-                bridge.emit(LinkClosed(link))
+                bridge.emit(LinkClosed(link.name))
         return down(failure, bridge.now() - opened)
 
     await keep(one_life, backoff)

@@ -21,6 +21,7 @@ from xzpipe.bridge import Bridge, Emit, Peer
 from xzpipe.core.endpoint import query_of
 from xzpipe.core.hub import MAX_MESSAGE_BYTES, Hub
 from xzpipe.core.launch import CALL_TIMEOUT
+from xzpipe.core.plan import View
 from xzpipe.core.verdict import REPLACED, Cause
 from xzpipe.frames import Accepted
 from xzpipe.websocket import CLOSE_TIMEOUT, Socket, logger
@@ -114,7 +115,7 @@ async def _run(agent: _Agent) -> None:
 
 async def _serve_caller(agent: _Agent, socket: Socket) -> None:
     client = f"caller-{next(agent.serials)}"
-    agent.bridge.client_joined(client, Peer(socket.put, socket.drop), view=None)
+    agent.bridge.client_joined(client, Peer(socket.put, socket.drop), View())
     agent.callers += 1
     try:
         failure = await socket.run(lambda text: agent.bridge.client_text(client, text))

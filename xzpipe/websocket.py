@@ -6,13 +6,14 @@ No error text of the library goes any further: some of it holds the address with
 import logging
 import socket
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
 
 import anyio
 from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.exceptions import (
     InvalidHandshake,
     InvalidProxy,
@@ -64,7 +65,8 @@ class DialFailed(Exception):
 class Dialling:
     """How to dial. `proxy` is "env", "none" or a URL; times in seconds."""
 
-    proxy: str = "env"
+    proxy: str = field(default="env", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_message_bytes: int = MAX_MESSAGE_BYTES
     ping_interval: float = PING_INTERVAL
     ping_timeout: float = PING_TIMEOUT
@@ -125,8 +127,8 @@ async def dial(endpoint: Endpoint, dialling: Dialling, cookie: str = "") -> Sock
         connection = await connect(
             endpoint.url,
             create_connection=Dialled,
-            additional_headers={"Cookie": cookie} if cookie else None,
-            user_agent_header=f"xzpipe/{__version__}",
+            additional_headers=_headers(dialling, cookie),
+            user_agent_header=None,
             proxy=proxy,
             compression=None,  # 0.3 MB a link, and CPU, for messages of a few hundred bytes
             open_timeout=dialling.open_timeout,
@@ -140,6 +142,17 @@ async def dial(endpoint: Endpoint, dialling: Dialling, cookie: str = "") -> Sock
         raise DialFailed(_failed(error, proxied=proxy is not None)) from None
     assert isinstance(connection, Dialled)
     return Socket(connection)
+
+
+def _headers(dialling: Dialling, cookie: str) -> Headers:
+    headers = Headers(dialling.headers)
+    headers.setdefault("User-Agent", f"xzpipe/{__version__}")
+    if cookie:
+        own = headers.get_all("Cookie")
+        if own:
+            del headers["Cookie"]
+        headers["Cookie"] = "; ".join([*own, cookie])
+    return headers
 
 
 def _failed(error: Exception, proxied: bool) -> Failure:

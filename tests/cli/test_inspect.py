@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def test_check_shows_what_would_run_and_starts_nothing(xzpipe, tmp_path):
     assert lines[1].split()[-4:] == ["5", "s", "30", "s"]
     assert any(line.startswith("missing  no-such-command-xyz  (not found)") for line in lines)
     assert ["off", "switched", "off"] in [line.split() for line in lines]
-    assert "endpoint: wss://h/mcp/?token=***" in lines
+    assert ["endpoint", "address", "mode", "servers"] in [line.split() for line in lines]
+    linked = ["endpoint", "wss://h/mcp/?token=***", "auto", "calc,", "missing"]
+    assert linked in [line.split() for line in lines]
     assert lines[-1].startswith("1 of the commands cannot be found")
     assert not diary.exists()
 
@@ -57,12 +60,65 @@ def test_check_prints_the_schema_of_configs(xzpipe):
 def test_tools_are_listed_with_their_arguments(xzpipe):
     done = xzpipe("tools", "--", *stub("--only", "echo,size"))
     header, *rows = done.stdout.splitlines()
-    assert header.split() == ["tool", "arguments", "description"]
+    assert header.split() == ["tool", "server", "arguments", "bytes", "description"]
     assert [row.split() for row in rows] == [
-        ["echo", "text", "The", "same", "text."],
-        ["size", "bytes", "A", "text", "of", "that", "many", "x."],
+        ["echo", "stub", "text", "118", "The", "same", "text."],
+        ["size", "stub", "bytes", "128", "A", "text", "of", "that", "many", "x."],
     ]
     assert done.stderr == ""
+
+
+def policed(folder, **settings) -> None:
+    """A config with two servers under policies, and these settings."""
+    tools = {"rename": {"size": "length"}, "describe": {"size": "How long"}, "userOnly": ["size"]}
+    servers = {
+        "one": {**entry("--only", "echo,size,whoami"), "tools": {**tools, "deny": ["who*"]}},
+        "two": entry("--only", "echo"),
+    }
+    tree = {"mcpServers": servers, "xzpipe": settings}
+    (folder / "mcp_config.json").write_text(json.dumps(tree))
+
+
+def test_tools_are_listed_as_the_policies_make_them(xzpipe, tmp_path):
+    policed(tmp_path, mode="aggregate", warnTools=1)
+    done = xzpipe("tools")
+    header, *rows = [re.split(r"  +", line.rstrip()) for line in done.stdout.splitlines()]
+    assert header == ["tool", "server", "its own name", "arguments", "bytes", "description"]
+    assert rows == [
+        ["one__echo", "one", "echo", "text", "123", "The same text."],
+        ["length", "one", "size", "bytes", "116", "How long (for users only)"],
+        ["two__echo", "two", "echo", "text", "123", "The same text."],
+    ]
+    warned = [line.split("WARNING ")[1] for line in done.stderr.splitlines()]
+    assert warned == [
+        "endpoint: 2 tools in one list of 249 bytes; an assistant may not take them all: "
+        "choose with tools.allow or tools.deny",
+        "one: its tool echo is listed as one__echo (see tools.rename)",
+        "two: its tool echo is listed as two__echo (see tools.rename)",
+    ]
+
+
+def test_where_each_server_has_a_link_of_its_own_none_clash(xzpipe, tmp_path):
+    policed(tmp_path)
+    rows = [line.split()[:2] for line in xzpipe("tools").stdout.splitlines()[1:]]
+    assert rows == [["echo", "one"], ["length", "one"], ["echo", "two"]]
+
+
+def test_tools_are_listed_for_each_of_several_endpoints(xzpipe, tmp_path):
+    policed(tmp_path, endpoints={"home": {"mode": "aggregate"}, "work": {"servers": ["two"]}})
+    lines = xzpipe("tools").stdout.splitlines()
+    assert [line for line in lines if line.endswith(":")] == ["home:", "work:"]
+    found = json.loads(xzpipe("tools", "--json").stdout)
+    assert {name: [tool["name"] for tool in tools] for name, tools in found.items()} == {
+        "home": ["one__echo", "length", "two__echo"],
+        "work": ["echo"],
+    }
+
+
+def test_what_is_denied_cannot_be_called_from_here_either(xzpipe, tmp_path):
+    policed(tmp_path)
+    assert xzpipe("call", "length", "bytes=3").stdout == "xxx\n"
+    assert "there is no tool 'whoami'" in xzpipe("call", "whoami", code=1).stderr
 
 
 def test_tools_of_several_servers_and_pages_are_one_list(xzpipe, tmp_path):

@@ -30,7 +30,32 @@ def test_waits_that_are_none_are_refused(option, xzpipe, tmp_path):
 
 def test_a_config_with_a_bad_endpoint_says_where_it_is_wrong(xzpipe, tmp_path):
     config(tmp_path, endpoint="nonsense")
-    assert "error: the endpoint: not a WebSocket address" in xzpipe("run", code=2).stderr
+    said = xzpipe("run", code=2).stderr
+    assert "error: mcp_config.json: xzpipe.endpoint: not a WebSocket address" in said
+    said = xzpipe("run", code=2, env={"MCP_ENDPOINT": "nonsense"}).stderr
+    assert "error: the endpoint: not a WebSocket address" in said
+
+
+def test_an_endpoint_among_several_that_has_no_address_is_named(xzpipe, tmp_path):
+    config(tmp_path, endpoints={"home": {}, "work": {"url": "wss://h/mcp/?token=t"}})
+    said = xzpipe("run", code=2).stderr
+    assert "error: the endpoint 'home' has no address\n" in said
+    assert "url, urlFile and token in the config, or set MCP_ENDPOINT_HOME" in said
+
+
+def test_servers_that_no_endpoint_sees_are_not_run(xzpipe, tmp_path):
+    servers = {"one": entry(), "two": entry()}
+    settings = {"endpoints": {"home": {"url": "wss://h/mcp/?token=t", "servers": ["one"]}}}
+    tree = {"mcpServers": servers, "xzpipe": settings}
+    (tmp_path / "mcp_config.json").write_text(json.dumps(tree))
+    said = xzpipe("run", "two", code=2).stderr
+    assert "error: no endpoint sees two\n" in said
+    assert "xzpipe.endpoints" in said
+
+
+def test_a_mode_is_one_of_three(capsys):
+    assert execute(["run", "--mode", "both"]) == 2
+    assert "'separate', 'aggregate', 'auto'" in capsys.readouterr().err
 
 
 def test_the_demonstration_ends_by_itself_and_shows_its_answer(xzpipe):

@@ -119,7 +119,8 @@ async def test_a_server_that_stops_reading_costs_bounded_memory_and_its_callers_
         server.suspend()
         ids = [await peer.start_call("echo", {"text": "x" * MB}) for _ in range(150)]
         await peer.ping()  # answered in order: what has found no room has been refused by now
-        refused = [json.loads(frame) for frame in peer.frames if b'"error"' in frame]
+        told = [json.loads(frame) for frame in peer.frames if b'"error"' in frame]
+        refused = [each for each in told if "error" in each]
         assert {each["error"]["message"] for each in refused} == {"MCP server 'stub' is overloaded"}
         server.resume()
         answers = [await peer.answer(id, timeout=20) for id in ids]

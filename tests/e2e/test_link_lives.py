@@ -143,7 +143,8 @@ async def test_what_only_a_person_can_mend_is_tried_again_once_a_minute_and_expl
             endpoint.refuse(status)
         endpoint.hang_up(1008, "token解密失败")
         endpoint.hang_up(1000, "新连接替换")
-        async with running(tmp_path, servers, endpoint.url, *backoff(0.1, 200)) as xzpipe:
+        options = ["--mode=separate", *backoff(0.1, 200)]
+        async with running(tmp_path, servers, endpoint.url, *options) as xzpipe:
             for each in await downs(xzpipe, len(servers)):
                 words = [w for s, w in refusals.items() if f"HTTP {s}" in each["cause"]]
                 if words:

@@ -88,7 +88,7 @@ async def test_a_death_is_told_to_the_callers_of_that_server_and_to_no_other(
         assert value(await two.call("release")) == 1
         assert text(await two.answer(ours)) == "mine"
         assert two.inbox == []
-        assert "'one' is not running" in (await one.call("whoami"))["error"]["message"]
+        assert "one is restarting, try again" in (await one.call("whoami"))["error"]["message"]
         assert not xzpipe.found("LinkDown")
 
 

@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event as FrameEvent
 
+from tests.core.kit import seeing
 from tests.e2e.running import EITHER_LOOP, Xzpipe, backoff, running
 from tests.endpoints import Broker, Gone, broker, wire
 from tests.servers import entry, stub
@@ -22,6 +23,8 @@ from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, LinkDown, StaleAnswer
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import Launch
+from xzpipe.core.plan import Link
+from xzpipe.core.rivals import Rivals
 from xzpipe.guard import Guard
 from xzpipe.link_life import keep_link
 from xzpipe.server_life import keep_server
@@ -121,11 +124,11 @@ async def bridged(url: str, events: list[Event]) -> AsyncIterator[None]:
     bridge = Bridge(Hub(), events.append)
     launch = Launch("stub", tuple(stub()), dict(os.environ))
     dialling = Dialling(proxy="none", ping_interval=0.3, ping_timeout=0.3)
-    view = frozenset({"stub"})
+    link = Link("stub", Endpoint(url), seeing("stub"))
     async with Guard() as guard, anyio.create_task_group() as tasks:
         tasks.start_soon(bridge.run)
         tasks.start_soon(keep_server, bridge, launch, waits(), guard, MIB)
-        tasks.start_soon(keep_link, bridge, "stub", view, Endpoint(url), dialling, waits())
+        tasks.start_soon(keep_link, bridge, link, dialling, waits(), Rivals())
         yield
         tasks.cancel_scope.cancel()
 

@@ -53,8 +53,8 @@ async def test_a_server_that_dies_in_a_call_costs_every_caller_an_answer_but_not
         assert "code 7" in down["reason"] and 200 < down["retry_in"] <= 300
 
         # it is not back, and everything is answered all the same
-        assert "not running" in refusal(await peer.call("echo", {"text": "?"}))
-        assert "not running" in refusal(await peer.request("prompts/list"))
+        assert "stub is restarting" in refusal(await peer.call("echo", {"text": "?"}))
+        assert "stub is restarting" in refusal(await peer.request("prompts/list"))
         assert await peer.handshake() == tools
         await peer.ping()
         assert peer.initialized["serverInfo"]["name"] == "stub"

@@ -19,11 +19,11 @@ from xzpipe.cli.options import (
 from xzpipe.errors import CallError, UsageError
 
 if TYPE_CHECKING:
-    from xzpipe.client import Session
+    from xzpipe.app import Calling
     from xzpipe.core.events import ServerDown
     from xzpipe.guard import Guard
 
-    Body = Callable[[Session, Mapping[str, ServerDown]], Awaitable[int]]
+    Body = Callable[[Calling], Awaitable[int]]
 
 
 @click.command(cls=TakesCommand)
@@ -41,11 +41,8 @@ def check(ctx: click.Context, config: str | None, schema: bool) -> int:
         click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return 0
     from xzpipe.cli import render
-    from xzpipe.core.endpoint import parse_endpoint
 
     loaded = Asked(config, command=ctx.meta[COMMAND]).load(environment())
-    if loaded.settings.endpoint is not None:
-        parse_endpoint(loaded.settings.endpoint, "the endpoint")
     for warning in loaded.warnings:
         _note("warning:", "yellow", warning)
     render.config(loaded)
@@ -62,13 +59,13 @@ _over_endpoint = click.option(
 @click.command(cls=TakesCommand)
 @config_option
 @_over_endpoint
-@click.option("--json", "as_json", is_flag=True, help="Print the list as the servers give it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @logging_options
 @click.pass_context
 def tools(
     ctx: click.Context, config: str | None, endpoint: str | None, as_json: bool, logging: Logging
 ) -> int:
-    """List the tools of the config's servers. Needs no endpoint.
+    """List the tools of the config's servers, as its endpoints see them. Needs no endpoint.
 
     Exit code 1 if one of them could not be started.
 
@@ -77,16 +74,15 @@ def tools(
     xzpipe tools -- uvx mcp-server-time
     """
 
-    async def body(session: "Session", failed: "Mapping[str, ServerDown]") -> int:
+    async def body(calling: "Calling") -> int:
         from xzpipe.cli import render
 
-        found = await session.tools()
-        if as_json:
-            render.json_of(found)
+        if calling.seen:
+            (render.json_of_seen if as_json else render.seen)(calling.seen)
         else:
-            render.tools(found)
-        _tell(failed)
-        return 1 if failed else 0
+            (render.json_of if as_json else render.tools)(await calling.session.tools())
+        _tell(calling.failed)
+        return 1 if calling.failed else 0
 
     return _with_session(Asked(config, command=ctx.meta[COMMAND]), endpoint, logging, body)
 
@@ -120,12 +116,12 @@ def call(
 
     given = read_arguments(arguments)
 
-    async def body(session: "Session", failed: "Mapping[str, ServerDown]") -> int:
+    async def body(calling: "Calling") -> int:
         from xzpipe.cli import render
 
-        schema = _schema(await session.tools(), tool, failed)
-        _tell(failed)
-        result = await session.call(tool, given(schema))
+        schema = _schema(await calling.session.tools(), tool, calling.failed)
+        _tell(calling.failed)
+        result = await calling.session.call(tool, given(schema))
         if as_json:
             render.json_of(result)
         else:
@@ -151,11 +147,11 @@ def _at_servers(asked: Asked, logging: Logging, body: "Body") -> int:
 
     env = environment()
     config = asked.load(env)
-    emit = logging.setup(env, (), config)
+    emit = logging.setup(env, config.secrets, config)
 
     async def main(guard: "Guard") -> int:
-        async with app.calling_servers(guard, config, emit) as (session, failed):
-            return await body(session, failed)
+        async with app.calling_servers(guard, config, emit) as calling:
+            return await body(calling)
 
     return app.main(main)
 
@@ -169,7 +165,7 @@ def _at_endpoint(endpoint: str, logging: Logging, body: "Body") -> int:
 
     async def main(_: "Guard") -> int:
         async with app.calling_endpoint(address) as session:
-            return await body(session, {})
+            return await body(app.Calling(session))
 
     return app.main(main)
 

@@ -6,6 +6,7 @@ Every string of a server or an endpoint passes `safe`: what they send is shown, 
 import json
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from xzpipe.config.load import Config
 from xzpipe.core.endpoint import redact
+from xzpipe.core.tools import Listed
 from xzpipe.errors import CallError, ServerError
 from xzpipe.logs import safe
 from xzpipe.process import resolve
@@ -43,27 +45,69 @@ def config(config: Config) -> None:
     for name in config.disabled:
         table.add_row(*_cells(name, "switched off", ""), "", "", style="dim")
     _console().print(table)
-    endpoint = config.settings.endpoint
-    click.echo(
-        f"\nendpoint: {redact(endpoint) if endpoint else 'none yet (see xzpipe run --help)'}"
-    )
+    click.echo()
+    _console().print(_endpoints(config))
     if missing:
         click.echo(
             f"{missing} of the commands cannot be found; they would be tried again and again"
         )
 
 
+def _endpoints(config: Config) -> Table:
+    table = _table("endpoint", "address", "mode", "servers")
+    for plan in config.plans:
+        address = str(plan.address) if plan.address else "none yet (see xzpipe run --help)"
+        servers = ", ".join(plan.servers)
+        table.add_row(*_cells(plan.name or "endpoint", address, plan.mode.value, servers))
+    return table
+
+
+def seen(found: Mapping[str, tuple[Listed, ...]]) -> None:
+    """The tools that each endpoint sees, by its name."""
+    for name, tools in found.items():
+        if len(found) > 1:
+            click.echo(f"{name or 'endpoint'}:\n")
+        _console().print(_outcome(tools))
+        if len(found) > 1:
+            click.echo()
+
+
+def json_of_seen(found: Mapping[str, tuple[Listed, ...]]) -> None:
+    """The same as JSON: a list; with several endpoints, an object of lists."""
+    lists = {name: [json.loads(each.raw) for each in tools] for name, tools in found.items()}
+    json_of(lists if len(lists) > 1 else next(iter(lists.values())))
+
+
+def _outcome(tools: tuple[Listed, ...]) -> Table:
+    renamed = any(each.name != each.tool for each in tools)
+    own = ["its own name"] if renamed else []
+    table = _table("tool", "server", *own, "arguments", "bytes", "description")
+    for each in tools:
+        tool = json.loads(each.raw)
+        described = _described(tool) + (" (for users only)" if each.user_only else "")
+        more = [each.tool if each.tool != each.name else ""] if renamed else []
+        cells = _cells(each.name, each.server, *more, _arguments(tool), f"{len(each.raw):,}")
+        table.add_row(*cells, *_cells(described))
+    return table
+
+
+def _arguments(tool: dict[str, Any]) -> str:
+    schema = tool.get("inputSchema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return ", ".join(properties if isinstance(properties, dict) else ())
+
+
+def _described(tool: dict[str, Any]) -> str:
+    return str(tool.get("description") or "").strip().split("\n")[0]
+
+
 def tools(found: list[dict[str, Any]]) -> None:
-    """A list of tools."""
+    """A list of tools as it came from elsewhere."""
     labelled = any("server_id" in tool for tool in found)
     table = _table("tool", *(["server"] if labelled else []), "arguments", "description")
     for tool in found:
-        schema = tool.get("inputSchema")
-        properties = schema.get("properties") if isinstance(schema, dict) else None
-        arguments = ", ".join(properties if isinstance(properties, dict) else ())
-        described = str(tool.get("description") or "").strip().split("\n")[0]
         server = [str(tool.get("server_id", ""))] if labelled else []
-        table.add_row(*_cells(str(tool.get("name")), *server, arguments, described))
+        table.add_row(*_cells(str(tool.get("name")), *server, _arguments(tool), _described(tool)))
     _console().print(table)
 
 

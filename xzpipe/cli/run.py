@@ -19,6 +19,7 @@ from xzpipe.errors import UsageError
 if TYPE_CHECKING:
     from xzpipe.core.endpoint import Endpoint
 
+MODES = ("separate", "aggregate", "auto")
 THREE_WAYS = """Give one in one of three ways:
   1. in the environment, or in a .env file here:  MCP_ENDPOINT='wss://api.xiaozhi.me/mcp/?token=…'
   2. on the command line:  --endpoint-file PATH, or --endpoint URL
@@ -33,6 +34,12 @@ Your console shows it under the agent's MCP settings. To try without one: xzpipe
     "--endpoint", metavar="URL", help="The endpoint. Other users of this machine can see it."
 )
 @click.option("--endpoint-file", metavar="PATH", help="A file that holds the endpoint's URL.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="A connection for each server; one for all of an endpoint's; or the first, until the "
+    "endpoint shows that it keeps one only. [default: auto]",
+)
 @click.option("--local", is_flag=True, help="Use an endpoint of our own, on this machine.")
 @click.option("--backoff-initial", type=float, metavar="S", help="First wait. [default: 1]")
 @click.option("--backoff-max", type=float, metavar="S", help="Longest wait. [default: 600]")
@@ -45,7 +52,7 @@ Your console shows it under the agent's MCP settings. To try without one: xzpipe
 @logging_options
 @click.pass_context
 def run(ctx: click.Context, /, logging: Logging, local: bool, **asked: Any) -> int:
-    """Start MCP servers and keep each connected to a Xiaozhi endpoint.
+    """Start MCP servers and keep them connected to a Xiaozhi endpoint, or to several.
 
     All servers of the config, or those named; or, without a config, the one that COMMAND starts.
     Ctrl-C or SIGTERM stops them all.
@@ -57,20 +64,33 @@ def run(ctx: click.Context, /, logging: Logging, local: bool, **asked: Any) -> i
     xzpipe run --local                     to try it without an account
     """
     from xzpipe import app
-    from xzpipe.core.endpoint import parse_endpoint
 
     env = environment()
     if local and (asked["endpoint"] is not None or asked["endpoint_file"] is not None):
         raise UsageError("--local is an endpoint of its own: give it, or another one")
     config = Asked(command=ctx.meta[COMMAND], **asked).load(env)
     if local:
-        emit = logging.setup(env, (), config)
+        emit = logging.setup(env, config.secrets, config)
         return app.main(partial(app.run_local, config=config, emit=emit, announce=_announce))
-    if config.settings.endpoint is None:
-        raise UsageError("no endpoint is given", THREE_WAYS)
-    endpoint = parse_endpoint(config.settings.endpoint, "the endpoint")
-    emit = logging.setup(env, endpoint.secrets, config)
-    return app.main(partial(app.run, config=config, endpoint=endpoint, emit=emit))
+    if not config.plans:
+        names = " or ".join(launch.name for launch in config.servers)
+        raise UsageError(f"no endpoint sees {names}", "See xzpipe.endpoints in the config")
+    for plan in config.plans:
+        if plan.address is None:
+            raise _no_address(plan.name)
+    emit = logging.setup(env, config.secrets, config)
+    return app.main(partial(app.run, config=config, emit=emit))
+
+
+def _no_address(endpoint: str) -> UsageError:
+    if not endpoint:
+        return UsageError("no endpoint is given", THREE_WAYS)
+    from xzpipe.config.addresses import variable
+
+    return UsageError(
+        f"the endpoint '{endpoint}' has no address",
+        f"Give it one of url, urlFile and token in the config, or set {variable(endpoint)}",
+    )
 
 
 def _announce(endpoint: "Endpoint") -> None:

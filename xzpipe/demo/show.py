@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import anyio
 
-from xzpipe.app import calling_endpoint, local_endpoint, run
+from xzpipe.app import calling_endpoint, linked_to, local_endpoint, run
 from xzpipe.config.load import load
 from xzpipe.core.events import Event, LinkUp, ServerDown, ServerReady, ServerStarting, ToolCalled
 from xzpipe.errors import CallError
@@ -30,7 +29,7 @@ async def show(guard: Guard, env: Mapping[str, str], say: Callable[[str], None])
             anyio.create_task_group() as tasks,
         ):
             demo.hop("endpoint", f"listening on {endpoint}")
-            tasks.start_soon(partial(run, guard, config, endpoint, demo.hear, label=True))
+            tasks.start_soon(run, guard, linked_to(endpoint, config), demo.hear)
             await demo.linked.wait()
             async with calling_endpoint(endpoint) as caller:
                 await caller.tools()
