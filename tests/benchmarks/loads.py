@@ -39,7 +39,7 @@ class Load:
 
 HEAVY = (Load(200, 64, 12_000), Load(1_000, 64, 10_000), Load(50_000, 8, 1_500))
 MANY = Load(200, 64, 4_000)
-TOGETHER = (Load(200, 60, 12_000), Load(1_000, 60, 10_000))  # 60: as many for each of ten servers
+TOGETHER = (Load(200, 600, 24_000), Load(1_000, 600, 20_000), Load(200, 60, 12_000))
 TEN = 10  # servers behind one link
 SINGLE = (Load(200, 1, 4_000), Load(1_000, 1, 4_000))
 

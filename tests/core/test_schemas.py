@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -189,6 +190,20 @@ def test_a_nested_definition_that_a_cycle_needs_stays_where_it_is():
     }
 
 
+def test_what_holds_a_nested_definition_that_stays_keeps_what_it_needs_itself():
+    inner = {"items": {"$ref": "#/$defs/A/$defs/B"}}
+    defs = {"A": {"$defs": {"B": inner}, "not": NODE}, "Node": NODE}
+    schema = {"$defs": defs | {"A": defs["A"] | {"not": ref("Node")}}, **inner}
+    assert opened(schema) == {"$defs": defs, "items": inner}
+
+
+def test_a_long_way_round_is_a_cycle_too():
+    last = {"anyOf": [ref("A"), {"type": "null"}]}
+    defs = {"A": {"items": ref("B")}, "B": {"items": ref("C")}, "C": last}
+    schema = {"$defs": defs | {"C": {"anyOf": [ref("A"), ref("D")]}, "D": {"type": "null"}}}
+    assert opened(schema | {"not": ref("A")}) == {"$defs": defs, "not": defs["A"]}
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -206,7 +221,13 @@ def test_a_nested_definition_that_a_cycle_needs_stays_where_it_is():
         {"items": {"$ref": "#/title/a"}, "title": "a"},
         {"items": {"$ref": 5}},
         {"items": {"$ref": {"type": "string"}}},
-        {"items": {"$id": "x", "$defs": {"A": {"type": "null"}}, "not": ref("A")}},
+        {"items": {"$ref": "/$defs/A"}, "$defs": {"A": {}}},
+        {
+            "items": {"$id": "x", "$defs": {"A": {"type": "null"}}, "not": ref("A")},
+            "$defs": {"A": {}},
+            "not": {"$ref": "x#/$defs/A"},
+        },
+        {"properties": {"$ref": "#/items"}, "items": {}},
         {"properties": {"$ref": {"type": "string"}, "$defs": {"type": "object"}}},
         {"dependentSchemas": {"$ref": {"$defs": {}, "properties": {"$id": {}}}}},
         {name: {"$ref": "#/$defs/A", "$defs": {"A": 1}} for name in ("default", "const")},
@@ -229,10 +250,18 @@ def test_a_reference_below_default_is_a_value_but_one_below_a_property_of_that_n
         "$defs": {"A": {"type": "string"}},
         "default": ref("A"),
         "properties": {"default": ref("A"), "$ref": ref("A"), "$defs": ref("A")},
+        "patternProperties": {"enum": ref("A")},
+        "dependentSchemas": {"const": ref("A")},
+        "dependencies": {"examples": ref("A"), "default": ["a"]},
     }
     string = {"type": "string"}
-    properties = {"default": string, "$ref": string, "$defs": string}
-    assert opened(schema) == {"default": ref("A"), "properties": properties}
+    assert opened(schema) == {
+        "default": ref("A"),
+        "properties": {"default": string, "$ref": string, "$defs": string},
+        "patternProperties": {"enum": string},
+        "dependentSchemas": {"const": string},
+        "dependencies": {"examples": string, "default": ["a"]},
+    }
 
 
 @pytest.mark.parametrize("kind", [bytes, Raw])
@@ -276,9 +305,24 @@ def doubling(count, end):
 
 
 @pytest.mark.parametrize("end", [{}, {"title": "x" * 1000}, {"enum": ["x" * 1000]}, True])
-def test_references_that_double_and_double_are_left_alone_in_bounded_time(end):
+def test_references_that_double_and_double_are_left_alone_and_not_followed_to_the_end(end):
     schema = json.dumps(doubling(60, end)).encode()
     assert inlined(schema) is schema
+
+
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [(11, {"title": "x" * 100_000}), (11, {"x" * 100_000: {}}), (7, {"x": [[]] * 30_000})],
+    ids=["long string", "long name", "many things"],
+)
+def test_what_would_grow_too_large_is_not_built_in_memory_first(count, end):
+    schema = json.dumps(doubling(count, end)).encode()
+    tracemalloc.start()
+    try:
+        assert inlined(schema) is schema
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_stays_small_enough_is_replaced():

@@ -193,7 +193,7 @@ class Hub:
                 table = self._views.table(state)
                 return [ToClient(client, replies.tools(message, table)), *self._views.notes(table)]
             case _ if only is not None:
-                return self._relay.forward(client, only, message, now)
+                return self._relay.forward(client, state, only, message, now)
             case _:
                 words = f"method not found: {message.method}"
                 text = jsonrpc.fault(message.id, jsonrpc.METHOD_NOT_FOUND, words)
@@ -205,8 +205,8 @@ class Hub:
         call = jsonrpc.called(message.params)
         if call is None:
             code, words = jsonrpc.INVALID_PARAMS, "tools/call needs params with a tool's name"
-        elif listed := self._views.table(state).routes.get(call.name):
-            return self._relay.call(client, listed, call, message, now)
+        elif to := self._views.table(state).routes.get(call.name):
+            return self._relay.forward(client, state, to.server, message, now, call, to.tool)
         elif self.ready(state.view):
             code, words = jsonrpc.INVALID_PARAMS, f"unknown tool: {call.name}"
         else:

@@ -5,9 +5,8 @@ from xzpipe.core.effects import Effect, ToClient, ToServer
 from xzpipe.core.events import ToolCalled
 from xzpipe.core.handshake import Phase
 from xzpipe.core.pending import Alarm, Pending, PendingTable
-from xzpipe.core.servers import Servers
+from xzpipe.core.servers import Server, Servers
 from xzpipe.core.shaping import shaped, shaped_error
-from xzpipe.core.tools import Listed
 from xzpipe.core.views import Client, Views
 
 MAX_PENDING = 1024  # per client; an assistant has a handful, a runaway caller must not fill memory
@@ -25,44 +24,22 @@ class Relay:
         self._views = views
 
     def forward(
-        self, client: str, server: str, message: jsonrpc.Message, now: float
-    ) -> list[Effect]:
-        """Pass a request on that is no call of a tool."""
-        caller = self._views.clients[client]
-        return self._forward(client, caller, server, message, now, wait=True)
-
-    def call(
-        self,
-        client: str,
-        listed: Listed,
-        call: jsonrpc.Call,
-        message: jsonrpc.Message,
-        now: float,
-    ) -> list[Effect]:
-        """Pass a `tools/call` on, whose params say `call`."""
-        caller = self._views.clients[client]
-        if call.name != listed.tool:
-            message.params = rawjson.Raw(replies.renamed(message.params, listed.tool))
-        # among several servers, one that is not there should not keep its caller waiting
-        wait = self._views.only(caller) is not None
-        return self._forward(client, caller, listed.server, message, now, wait, call, listed.tool)
-
-    def _forward(
         self,
         client: str,
         caller: Client,
         server: str,
         message: jsonrpc.Message,
         now: float,
-        wait: bool,
         call: jsonrpc.Call | None = None,
         tool: str = "",
     ) -> list[Effect]:
+        """Pass a request on. `call` is what a `tools/call` says; `tool`, how `server` itself calls
+        what it names."""
         asked = self._servers.states.get(server)
         if asked is None:
             words = f"MCP server '{server}' is not running"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.NOT_CONNECTED, words))]
-        if asked.phase is Phase.DOWN or (asked.phase is Phase.STARTING and not wait):
+        if asked.phase is not Phase.READY and not self._waits(asked, caller):
             words = f"MCP server {server} is restarting, try again in a moment"
             return [ToClient(client, jsonrpc.fault(message.id, jsonrpc.NOT_CONNECTED, words))]
         if caller.owed >= MAX_PENDING:
@@ -72,6 +49,8 @@ class Relay:
         params: bytes | rawjson.Raw = message.params
         if len(params) == 4 and bytes(params) == rawjson.NULL:
             params = rawjson.ABSENT  # a popular server never answers null params (wire.md §6)
+        if call is not None and call.name != tool:
+            params = replies.renamed(params, tool)
         token = replies.progress_token(params) if call is None or len(call.meta) else b""
         deadline = now + asked.call_timeout
         outer = bytes(message.id)
@@ -79,7 +58,8 @@ class Relay:
             server, Pending(client, outer, method, now, deadline, tool, token)
         )
         caller.owed += 1
-        caller.owed_until = max(caller.owed_until, deadline)
+        if deadline > caller.owed_until:
+            caller.owed_until = deadline
         if token:
             params = replies.with_progress_token(params, b"%d" % inner)
         line = jsonrpc.request(inner, method, params)
@@ -92,23 +72,30 @@ class Relay:
             effects.append(ToServer(server, line))
         return effects
 
+    def _waits(self, asked: Server, caller: Client) -> bool:
+        """Whether a request should wait for a server that is not ready: not if that is down, and
+        not among several, where a caller is better told at once."""
+        return asked.phase is Phase.STARTING and self._views.only(caller) is not None
+
     def answered(
         self, server: str, entry: Pending, message: jsonrpc.Message, now: float
     ) -> list[Effect]:
         """Settle a request that was taken from the pending ones, as its server says."""
         shape = self._views.clients[entry.client or ""].view.shape
-        around = len(entry.outer) + ENVELOPE
         if len(message.error):
-            error = shaped_error(message.error, shape, around)
-            return self._settle(server, entry, jsonrpc.error(entry.outer, error), now, "error")
+            around = len(entry.outer) + ENVELOPE
+            text = jsonrpc.error(entry.outer, shaped_error(message.error, shape, around))
+            return self._settle(server, entry, text, now, "error")
+        result = message.result
         if not entry.tool:
-            return self._settle(server, entry, jsonrpc.result(entry.outer, message.result), now)
-        text = jsonrpc.result(entry.outer, shaped(message.result, shape, around))
-        outcome = "tool error" if jsonrpc.is_error(message.result) else "ok"
+            return self._settle(server, entry, jsonrpc.result(entry.outer, result), now, "ok")
+        outcome = "tool error" if jsonrpc.is_error(result) else "ok"
+        around = len(entry.outer) + ENVELOPE
+        text = jsonrpc.result(entry.outer, shaped(result, shape, around))
         return self._settle(server, entry, text, now, outcome)
 
     def _settle(
-        self, server: str, entry: Pending, text: bytes, now: float, outcome: str = "ok"
+        self, server: str, entry: Pending, text: bytes, now: float, outcome: str
     ) -> list[Effect]:
         client = entry.client or ""
         self._views.clients[client].owed -= 1
