@@ -13,8 +13,9 @@ from tests.servers.session import Bell
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.events import Event, LinkDown, LinkUp, ModeSwitched
+from xzpipe.core.events import Event
 from xzpipe.core.hub import Hub
+from xzpipe.core.link_events import LinkDown, LinkUp, ModeSwitched
 from xzpipe.core.plan import Mode, Plan
 from xzpipe.core.verdict import REPLACED
 from xzpipe.endpoint_life import keep_endpoint
@@ -73,7 +74,7 @@ async def keeping(
         plan = Plan("", Endpoint(endpoint.url), servers, seeing(*servers), mode)
 
         def backoff() -> Backoff:
-            return Backoff(0.01, 600.0, 60.0, lambda: 0.0)
+            return Backoff(0.8, 600.0, 60.0, lambda: 0.0)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bridged.bridge.run)
@@ -100,8 +101,9 @@ async def test_together_all_are_seen_over_one_link():
         assert [each.link for each in bridged.of(LinkUp)] == ["endpoint"]
 
 
-@pytest.mark.parametrize("reason", [REPLACED, "replaced"])
-@pytest.mark.parametrize("servers", ["ab", "abcdefghij"])
+@pytest.mark.parametrize(
+    ("reason", "servers"), [(REPLACED, "ab"), (REPLACED, "abcdefghij"), ("replaced", "ab")]
+)
 async def test_links_that_throw_each_other_out_become_one_that_is_reached(reason, servers):
     # the bug of those that say the words would hide the others from one another
     bug = {"orphans": True, "lingers": PAUSE / 2} if reason == REPLACED else {"orphans": False}

@@ -57,9 +57,9 @@ async def test_what_a_life_asks_for_is_waited():
     assert await Story(*lives).waits() == [30.0, 2.0]
 
 
-async def test_at_once_leaves_the_backoff_as_it_is():
-    lives = {"lived": 0.0}, {"lived": 9.0, "at_once": True, "at_least": 5.0}, {"lived": 0.0}
-    assert await Story(*lives).waits() == [1.0, 0.0, 2.0]
+async def test_an_exact_wait_leaves_the_backoff_as_it_is():
+    lives = {"lived": 0.0}, {"lived": 9.0, "exactly": 0.5, "at_least": 5.0}, {"lived": 0.0}
+    assert await Story(*lives).waits() == [1.0, 0.5, 2.0]
 
 
 async def test_an_exception_of_a_life_ends_it_all():

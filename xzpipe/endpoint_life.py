@@ -6,7 +6,7 @@ import anyio
 
 from xzpipe.bridge import Bridge
 from xzpipe.core.backoff import Backoff
-from xzpipe.core.events import ModeSwitched
+from xzpipe.core.link_events import ModeSwitched
 from xzpipe.core.plan import Mode, Plan
 from xzpipe.core.rivals import Rivals
 from xzpipe.link_life import Displaced, keep_link

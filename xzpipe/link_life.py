@@ -6,12 +6,14 @@ from itertools import count
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import redact
-from xzpipe.core.events import LinkClosed, LinkDown, LinkUp, LinkWaiting
+from xzpipe.core.link_events import LinkClosed, LinkDown, LinkRenewed, LinkUp, LinkWaiting
 from xzpipe.core.plan import Link
 from xzpipe.core.rivals import Rivals
 from xzpipe.core.verdict import REPLACED, Action, Cause, Failure, judge
 from xzpipe.retry import Ended, keep
 from xzpipe.websocket import DialFailed, Dialling, dial
+
+RENEWAL = 1.0  # seconds; an endpoint may have to notice first that the old connection is gone
 
 _serials = count(1)
 
@@ -48,9 +50,11 @@ async def keep_link(
         def announce(wait: float) -> None:
             bridge.emit(LinkDown(link.name, verdict.cause, verdict.hint, lived, wait))
 
+        if verdict.action is Action.RENEW:
+            return Ended(lived, lambda _: bridge.emit(LinkRenewed(link.name)), exactly=RENEWAL)
+        at_once = 0.0 if verdict.action is Action.RETRY_WITH_COOKIE else None
         give_way = verdict.action is Action.GIVE_WAY
-        at_least = backoff.maximum if give_way else verdict.at_least
-        return Ended(lived, announce, at_least, verdict.action is Action.RETRY_WITH_COOKIE)
+        return Ended(lived, announce, backoff.maximum if give_way else verdict.at_least, at_once)
 
     async def one_life() -> Ended:
         if not bridge.hub.ready(link.view):
@@ -63,6 +67,7 @@ async def keep_link(
             return down(failed.failure, 0.0)
         client = f"{link.name}#{next(_serials)}"
         opened = bridge.now()
+        rivals.opened(link.name, opened)
         bridge.client_joined(client, Peer(socket.put, socket.drop), link.view, link.rereads)
         proxy = redact(dialling.proxy_for(link.address) or "")
         bridge.emit(LinkUp(link.name, str(link.address), proxy))

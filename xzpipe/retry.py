@@ -16,14 +16,14 @@ from xzpipe.core.backoff import Backoff
 class Ended:
     """How one life went: seconds it `lived`, and what it wants before the next.
 
-    `at_least` seconds; or none (`at_once`), which leaves the backoff as it is. `announce` is told
+    `at_least` seconds; or `exactly` so many, which leaves the backoff as it is. `announce` is told
     the seconds until the next life.
     """
 
     lived: float
     announce: Callable[[float], None]
     at_least: float = 0.0
-    at_once: bool = False
+    exactly: float | None = None
 
 
 async def keep(
@@ -37,7 +37,9 @@ async def keep(
     def wait(state: RetryCallState) -> float:
         assert state.outcome is not None
         ended: Ended = state.outcome.result()
-        delay = 0.0 if ended.at_once else backoff.next(ended.lived, ended.at_least)
+        delay = ended.exactly
+        if delay is None:
+            delay = backoff.next(ended.lived, ended.at_least)
         ended.announce(delay)
         return delay
 

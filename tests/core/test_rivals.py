@@ -1,8 +1,10 @@
 """What ends of links look like where an endpoint keeps one connection, and where it does not."""
 
+from random import Random
+
 import pytest
 
-from xzpipe.core.rivals import ENOUGH, SOON, WINDOW, Rivals
+from xzpipe.core.rivals import DIALLING, ENOUGH, SOON, WINDOW, Rivals
 from xzpipe.core.verdict import REPLACED, Cause, Failure
 
 ENDED = Failure(Cause.CLOSED, 1000, "bye")
@@ -12,11 +14,13 @@ LOST = Failure(Cause.CLOSED, 1006)
 def fight(rivals: Rivals, turns: int, ended: Failure = ENDED, every: float = 2.0) -> list[bool]:
     """Two links that end each other: what is made of each end."""
     rivals.dialled("a", 0.0)
+    rivals.opened("a", 0.0)
     found = []
     for turn in range(turns):
         older, newer = ("a", "b") if turn % 2 == 0 else ("b", "a")
         now = (turn + 1) * every
         rivals.dialled(newer, now)
+        rivals.opened(newer, now)
         found.append(rivals.ended(older, ended, now + 0.1))
     return found
 
@@ -28,17 +32,7 @@ def test_an_endpoint_may_say_that_another_connection_took_the_place():
 
 
 def test_links_that_keep_replacing_each_other_show_it():
-    assert fight(Rivals(), 4) == [False, False, True, True]
-
-
-def test_it_shows_with_many_links_at_once_too():
-    rivals = Rivals()
-    found = []
-    for number in range(10):
-        rivals.dialled(f"link {number}", number / 100)
-        if number:
-            found.append(rivals.ended(f"link {number - 1}", ENDED, number / 100))
-    assert found == [False] * (ENOUGH - 1) + [True] * (10 - ENOUGH)
+    assert fight(Rivals(), 5) == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +67,65 @@ def test_an_endpoint_that_ends_all_links_keeps_none():
 def test_an_end_long_after_the_other_began_is_of_its_own():
     rivals = Rivals()
     for turn in range(10):
-        rivals.dialled("b", turn * 12.0)
-        rivals.dialled("a", turn * 12.0)
+        for link in ("b", "a"):
+            rivals.dialled(link, turn * 12.0)
+            rivals.opened(link, turn * 12.0)
         assert not rivals.ended("b", ENDED, turn * 12.0 + SOON)
+
+
+def test_a_link_that_never_comes_to_be_takes_no_place():
+    rivals = Rivals()
+    for turn in range(10):
+        for link in ("b", "a"):
+            rivals.dialled(link, turn * 12.0)
+        assert not rivals.ended("b", ENDED, turn * 12.0 + DIALLING)
+
+
+@pytest.mark.parametrize("life", [0.1, 0.5, 2.0, 5.0, 30.0])
+@pytest.mark.parametrize("links", [2, 3, 10])
+def test_links_that_all_end_by_themselves_after_a_while_are_no_rivals(links, life):
+    """An endpoint, or a proxy before it, that ends every connection after so many seconds."""
+    for seed in range(100):
+        rng, rivals = Random(seed), Rivals()
+        waits = {f"link {number}": 1.0 for number in range(links)}
+        todo = [(rng.random() * 3, link, "dials") for link in waits]
+        while todo:
+            now, link, what = todo.pop(todo.index(min(todo)))
+            if now > 120:
+                break
+            if what == "dials":
+                rivals.dialled(link, now)
+                todo.append((now + 0.05, link, "is up"))
+            elif what == "is up":
+                rivals.opened(link, now)
+                todo.append((now + life, link, "ends"))
+            else:
+                assert not rivals.ended(link, ENDED, now), (seed, now)
+                waits[link] = min(waits[link] * 2, 600.0)
+                todo.append((now + waits[link] * (0.8 + 0.2 * rng.random()), link, "dials"))
+
+
+@pytest.mark.parametrize("links", [2, 3, 10, 50])
+def test_rivals_are_found_whatever_their_waits(links):
+    """The endpoint keeps the newest; each that was thrown out comes again after its wait."""
+    for seed in range(50):
+        rng, rivals, up = Random(seed), Rivals(), None
+        waits = {f"link {number}": 1.0 for number in range(links)}
+        todo = [(rng.random() * 0.1, link, "dials") for link in waits]
+        found = False
+        while not found:
+            now, link, what = todo.pop(todo.index(min(todo)))
+            assert now < 60
+            if what == "dials":
+                rivals.dialled(link, now)
+                todo.append((now + 0.05, link, "is up"))
+                continue
+            rivals.opened(link, now)
+            if up is not None:
+                found = rivals.ended(up, ENDED, now + 0.01)
+                waits[up] *= 2
+                todo.append((now + waits[up] * (0.8 + 0.2 * rng.random()), up, "dials"))
+            up = link
 
 
 def test_the_end_of_the_newer_is_no_replacement():
@@ -88,9 +138,8 @@ def test_the_end_of_the_newer_is_no_replacement():
 
 def test_a_lost_connection_is_no_replacement_even_in_the_midst_of_a_fight():
     rivals = Rivals()
-    fight(rivals, 4)
-    rivals.dialled("b", 9.0)
-    assert not rivals.ended("a", LOST, 9.1)
+    fight(rivals, ENOUGH)
+    assert not rivals.ended("a", LOST, 2.0 * ENOUGH + 2)
 
 
 def test_a_lone_link_has_no_rival():

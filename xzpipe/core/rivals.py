@@ -1,41 +1,63 @@
 """Whether links of ours to one endpoint throw each other out."""
 
+from dataclasses import dataclass
+
 from xzpipe.core.verdict import REPLACED, Cause, Failure
 
-SOON = 10.0  # seconds; an endpoint that keeps one connection ends the older as the newer begins
+SOON = 0.5  # seconds between the news that a link is up and that the older one is thrown out for it
+ALONE = 0.7  # seconds that the older one must have been up; what ends sooner may end by itself
+DIALLING = 10.0  # seconds that a link may be on its way
 WINDOW = 60.0  # seconds
-ENOUGH = 3  # times in a window; once or twice is chance
-TROUBLE = {1001, 1006, 1008, 1009, 1011, 1012, 1013, 4004}  # closed for reasons of their own
+ENOUGH = 4  # times in a window, with no other end between them; less is chance
+IN_GOOD_ORDER = {1000, 1005}  # 1005: without a code
+
+
+@dataclass(slots=True)
+class _Link:
+    began: float
+    up: float | None = None
 
 
 class Rivals:
     """The links of ours to one endpoint. Times in seconds, on one clock."""
 
     def __init__(self) -> None:
-        self._began: dict[str, float] = {}
+        self._links: dict[str, _Link] = {}
         self._replaced: list[float] = []
 
     def dialled(self, link: str, now: float) -> None:
         """A link begins; it may come to be or not."""
-        self._began[link] = now
+        self._links[link] = _Link(now)
+
+    def opened(self, link: str, now: float) -> None:
+        """A link is up."""
+        self._links[link].up = now
 
     def ended(self, link: str, failure: Failure, now: float) -> bool:
         """A link has ended, or did not come to be; whether another connection took its place.
 
         Some self-hosted endpoints say so (wire.md §3). Where an endpoint does not, it shows: time
-        and again, it ends a link in good order as soon as another of ours begins, and keeps that.
+        and again, it ends a link in good order just when another of ours is up, keeps that one, and
+        ends none for any other reason.
         """
-        began = self._began.pop(link, now)
+        ended = self._links.pop(link, _Link(now))
         if failure.cause is not Cause.CLOSED:
             return False
         if (failure.code, failure.reason) == (1000, REPLACED):
             return True
-        if not self._began:
-            self._replaced.clear()  # nobody took its place
-        if len(self._began) != 1 or failure.code in TROUBLE:
+        if failure.code not in IN_GOOD_ORDER or not self._has_a_successor(now):
+            self._replaced.clear()
             return False
-        [newer] = self._began.values()
-        if newer < began or now - newer >= SOON:
-            return False
+        up = sum(each.up is not None for each in self._links.values())
+        if up > 1 or ended.up is None or now - ended.up < ALONE:
+            return False  # too much at once to tell
         self._replaced = [*(at for at in self._replaced if now - at < WINDOW), now]
         return len(self._replaced) >= ENOUGH
+
+    def _has_a_successor(self, now: float) -> bool:
+        """Whether another link has just come up, or is about to; and none was there before: an
+        endpoint that lets two be side by side keeps more than one."""
+        return bool(self._links) and all(
+            now - each.began < DIALLING if each.up is None else now - each.up < SOON
+            for each in self._links.values()
+        )

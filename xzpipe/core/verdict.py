@@ -9,6 +9,7 @@ from enum import Enum
 REFUSED = 60.0  # seconds at least after a refusal that only a person can mend
 LONGEST_ASKED = 3600.0  # seconds; a Retry-After beyond it must not silence a bridge for days
 REPLACED = "新连接替换"
+RELIST = "its tool list changed"  # we close a link, so that it is read again
 
 
 class Cause(Enum):
@@ -42,6 +43,7 @@ class Action(Enum):
 
     RETRY = "retry"  # after the delay of the backoff, and `at_least` seconds
     RETRY_WITH_COOKIE = "retry with cookie"  # at once, but only once
+    RENEW = "renew"  # at once: we have closed it for that
     GIVE_WAY = "give way"  # another connection took the place: after the longest delay
 
 
@@ -96,6 +98,8 @@ _BY_A_PERSON = {400, 401, 403, 404}
 
 def judge(failure: Failure) -> Verdict:
     """What the end of a link means."""
+    if failure.cause is Cause.OURS and failure.reason == RELIST:
+        return Verdict(Action.RENEW, RELIST)
     if failure.cause is Cause.OURS:
         return Verdict(Action.RETRY, f"closed, since {failure.reason}")
     if failure.cause is Cause.CLOSED:
