@@ -211,12 +211,22 @@ def test_nothing_is_known_of_another_endpoint(url):
 
 
 def test_tokens_and_headers_are_secret_if_they_are_long():
-    headers = {"A": "Bearer t0ken.long", "B": "short", "C": "sixsix", "D": "a b"}
+    headers = {
+        "Authorization": "Bearer t0ken.long",
+        "X-Key": "short",
+        "X-API-KEY": "sixsix",
+        "Cookie": "sid=c00kie.long; a=b",
+        "X-Site": "production",
+        "X-Dir": "/usr/bin",
+    }
     assert secrets(SELF_HOSTED, headers) == {
         "abcdef",
         "Bearer t0ken.long",
+        "Bearer",
         "t0ken.long",
         "sixsix",
+        "sid=c00kie.long; a=b",
+        "c00kie.long",
     }
     assert secrets(None, {}) == set()
 

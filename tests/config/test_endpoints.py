@@ -204,12 +204,20 @@ def test_a_variable_of_a_server_that_is_off_is_for_no_other(world):
 
 def test_a_variable_that_holds_no_address_is_named_and_not_shown(world):
     problem = "not a WebSocket address; it looks like wss://api.xiaozhi.me/mcp/?token=…"
-    for servers in ({"a": {}}, {"x": {}}, {"a": {"endpoint": "wss://a/"}}):
+    for servers in ({"a": {}}, {"a": {"endpoint": "wss://a/"}}):
         env = {"MCP_ENDPOINT_A": "s3cret"}
         assert world.problems(servers, env) == [f"MCP_ENDPOINT_A: {problem}"]
     assert world.problems({"a": {"endpoint": "x://s3cret"}}) == [
         f"mcpServers.a.endpoint: {problem}"
     ]
+
+
+def test_a_variable_that_means_nothing_is_passed_over(world):
+    """Kubernetes sets MCP_ENDPOINT_PORT and the like where a service has the name mcp-endpoint."""
+    env = {"MCP_ENDPOINT_SERVICE_HOST": "10.0.0.1"}
+    said = "is passed over; it names no endpoint and is no address"
+    warnings = [f"MCP_ENDPOINT_SERVICE_HOST: {said}"]
+    assert list(world.plans("a", env, warnings=warnings)) == [""]
 
 
 # What is wrong
@@ -218,7 +226,7 @@ def test_a_variable_that_holds_no_address_is_named_and_not_shown(world):
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 65])
 def test_an_endpoint_has_a_name_that_can_be_shown(world, name):
     (problem,) = world.problems("a", endpoints={name: HOME})
-    what = "expected a name of 1 to 64 characters, none of them a control character"
+    what = "expected a name of 1 to 64 characters, without control characters"
     assert problem.endswith(f": {what}")
     assert "\n" not in problem
 
@@ -337,12 +345,12 @@ def test_a_server_that_no_endpoint_sees_is_warned_of(world):
 
 
 def test_two_endpoints_of_one_address_are_warned_of(world):
-    endpoints = {"home": HOME, "away": {"url": HOME["url"].replace("wss", "https")}}
+    endpoints = {"home": HOME, "away": {"url": HOME["url"].replace("wss", "https") + "&x=1"}}
     said = "one connection may throw out the other"
-    warnings = [f"xzpipe.endpoints.away: has the address of xzpipe.endpoints.home; {said}"]
+    warnings = [f"xzpipe.endpoints.away: has the token of xzpipe.endpoints.home; {said}"]
     world.plans("a", endpoints=endpoints, warnings=warnings)
     env = {"MCP_ENDPOINT": HOME["url"]}
-    warnings = [f"xzpipe.endpoints.home: has the address of MCP_ENDPOINT; {said}"]
+    warnings = [f"xzpipe.endpoints.home: has the token of MCP_ENDPOINT; {said}"]
     world.plans("a", env, endpoints={"home": HOME}, warnings=warnings)
     world.plans("a", endpoints={"home": {}, "away": {}})
 
@@ -426,12 +434,13 @@ def test_a_key_holds_for_every_endpoint_that_does_not_give_it(world, key):
     env = {"MCP_ENDPOINT": "wss://h/", "MCP_ENDPOINT_X": "wss://x/"}
     other = {"away": {key: DEFAULTS[key] if key != "tools" else {"deny": ["x"]}}}
     plans = world.plans(servers, env, endpoints={"home": HOME, **other}, **own)
+    away = {**DEFAULTS, "tools": expected["tools"]}  # what one lets through, both do
     assert {name: shown(plan) for name, plan in plans.items()} == {
         "": expected,
         "home": expected,
         "b": expected,
         "x": expected,
-        "away": DEFAULTS,
+        "away": away,
     }
 
 
@@ -489,7 +498,8 @@ def test_the_policies_of_servers_and_of_the_endpoint_are_in_its_view(world):
     endpoints = {"home": {**HOME, "servers": ["a", "c"], "tools": {"deny": ["z"]}}, "away": AWAY}
     plans = world.plans(servers, endpoints=endpoints, tools={"userOnly": ["w"]})
     own = {"a": ToolPolicy(allow=("x*",)), "b": ToolPolicy(rename={"u": "v"})}
-    assert plans["home"].view == View("home", frozenset("ac"), own, ToolPolicy(deny=("z",)))
+    both = ToolPolicy(deny=("z",), user_only=("w",))
+    assert plans["home"].view == View("home", frozenset("ac"), own, both)
     assert plans["away"].view == View("away", frozenset("abc"), own, ToolPolicy(user_only=("w",)))
 
 

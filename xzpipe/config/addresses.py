@@ -22,6 +22,7 @@ OFFICIAL_LIMIT = 8192  # bytes of a result, as its owner says (wire.md §2)
 SELF_HOSTED = "/mcp_endpoint/"  # in the path (wire.md §1)
 SELF_HOSTED_LIMIT = 2**20  # bytes of a frame that its robots take (wire.md §3)
 
+_SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -59,10 +60,23 @@ def needs(address: Endpoint | None) -> dict[str, Any]:
 
 
 def secrets(address: Endpoint | None, headers: Mapping[str, str]) -> set[str]:
-    """What neither a log nor a server may get: tokens, and headers, without `Bearer` too."""
-    values = {part for text in headers.values() for part in (text, text.partition(" ")[2])}
+    """What neither a log nor a server may get: tokens, and the values of headers whose names say
+    so, whole and in their parts, such as that behind `Bearer` and those of cookies."""
+    values = {
+        part
+        for name, text in headers.items()
+        if _SECRET_HEADER.search(name)
+        for part in (text, *re.split(r"[\s;,]+(?:[\w-]+=)?|^[\w-]+=", text))
+    }
     long = {value for value in values if len(value) >= MIN_SECRET}
     return long.union(address.secrets if address else ())
+
+
+def written(own: Own) -> list[str]:
+    """The addresses that stand in a config, whichever is used in the end."""
+    tokens = [OFFICIAL + keys.token for keys in own.endpoints.values() if keys.token]
+    urls = [own.endpoint, *(keys.url for keys in own.endpoints.values())]
+    return [*tokens, *(url for url in urls if url)]
 
 
 def unnamed(given: str | None, own: Own, env: Mapping[str, str], notes: Notes) -> Endpoint | None:

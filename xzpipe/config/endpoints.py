@@ -1,7 +1,7 @@
 """Which endpoints there are, and what each of them sees: from a config to `Plan`s."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,14 +15,15 @@ from xzpipe.config.addresses import (
     unnamed,
     variable,
     variables,
+    written,
 )
 from xzpipe.config.model import MIN_RESULT, Common, Own, at, near, unprintable, within
-from xzpipe.config.policies import Notes, http_headers, is_glob, tool_policy
+from xzpipe.config.policies import Notes, both, http_headers, is_glob, tool_policy
 from xzpipe.config.servers import Entry, Surroundings
 from xzpipe.config.settings import Overrides
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.plan import ALL_TOOLS, WARN_LIST_BYTES, WARN_TOOLS, Mode, Plan, View
-from xzpipe.core.policy import ToolPolicy
+from xzpipe.core.plan import WARN_LIST_BYTES, WARN_TOOLS, Mode, Plan, View
+from xzpipe.core.policy import EVERYTHING, ToolPolicy
 from xzpipe.core.shaping import Shape
 
 MAX_NAME = 64  # characters; it is in every log line of its links
@@ -37,7 +38,7 @@ _DEFAULTS: Said = {
     "inline_schemas": False,
     "headers": {},
     "proxy": "env",
-    "tools": ALL_TOOLS,
+    "tools": EVERYTHING,
     "warn_tools": WARN_TOOLS,
     "warn_list_bytes": WARN_LIST_BYTES,
     "rereads": True,
@@ -75,13 +76,24 @@ class _Found:
         return self.globs is None or any(fnmatchcase(server, glob) for glob in self.globs)
 
 
-def plans(
-    cast: Cast, own: Own, around: Surroundings, overrides: Overrides, notes: Notes
-) -> tuple[tuple[Plan, ...], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Linked:
     """What is linked to which endpoint, that without a name first; and the secrets of them all.
 
-    Raises UsageError for an address of the command line or of MCP_ENDPOINT that is none.
+    `everything` is a plan of all servers under what is common to all endpoints: what is seen where
+    no endpoint is asked.
     """
+
+    plans: tuple[Plan, ...]
+    everything: Plan
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+def linked(
+    cast: Cast, own: Own, around: Surroundings, overrides: Overrides, notes: Notes
+) -> Linked:
+    """What is linked to what. Raises UsageError for what is no address on the command line or in
+    MCP_ENDPOINT."""
     said = _said(own, "xzpipe", notes)
     address = unnamed(overrides.endpoint, own, around.env, notes)
     # what is wrong with those that are not used is nobody's concern; their secrets are
@@ -92,7 +104,8 @@ def plans(
         if each.server.tools is not None
     }
     hidden = secrets(address, said.get("headers", {})).union(
-        *(secrets(each.address, each.said.get("headers", {})) for each in named)
+        *(secrets(each.address, each.said.get("headers", {})) for each in named),
+        *(secrets(Endpoint(text), {}) for text in written(own)),  # even if something else wins
     )
     used = [] if cast.alone else named
     claims = {} if cast.alone else _claims(cast.entries, used, notes)
@@ -111,7 +124,9 @@ def plans(
     }
     if not notes.problems:
         notes.warnings += _doubts(made, cast)
-    return tuple(made.values()), tuple(sorted(hidden))
+    every = [each.name for each in cast.entries]
+    everything = _plan(_Found("", "xzpipe", None, said), every, policies, overrides.mode)
+    return Linked(tuple(made.values()), everything, tuple(sorted(hidden)))
 
 
 def _said(keys: Common, place: str, notes: Notes) -> dict[str, Any]:
@@ -160,12 +175,12 @@ def _found(cast: Cast, own: Own, base: Said, around: Surroundings, notes: Notes)
     for name, keys in own.endpoints.items():
         place = at("xzpipe.endpoints", name)
         if unprintable(name) or len(name) > MAX_NAME:
-            what = (
-                f"expected a name of 1 to {MAX_NAME} characters, none of them a control character"
-            )
+            what = f"expected a name of 1 to {MAX_NAME} characters, without control characters"
             notes.problems.append(f"{place}: {what}")
         address = of_entry(keys, place, given.get(variable(name)), around, notes)
         said = {**base, **_said(keys, place, notes)}
+        if "tools" in base and keys.tools is not None:
+            said["tools"] = both(base["tools"], said["tools"])
         found.append(_Found(name, place, address, said, keys.servers))
     for entry in cast.entries:
         if is_address(entry.server.endpoint):
@@ -182,9 +197,13 @@ def _found(cast: Cast, own: Own, base: Said, around: Surroundings, notes: Notes)
         places.setdefault(same, each.place)
     servers = [*(entry.name for entry in cast.entries), *cast.off]
     for same, var in given.items():
-        if same not in places:
+        if same in places:
+            continue
+        only = frozenset(server for server in servers if variable(server) == same)
+        if not only and not is_address(around.env[var]):  # Kubernetes sets such for services
+            notes.warnings.append(f"{var}: is passed over; it names no endpoint and is no address")
+        else:
             name = var.removeprefix(f"{VARIABLE}_").lower()
-            only = frozenset(server for server in servers if variable(server) == same)
             address = parsed(around.env[var], var, notes)
             found.append(_Found(name, var, address, base, only=only))
     return found
@@ -241,10 +260,10 @@ def _doubts(made: Mapping[str, Plan], cast: Cast) -> Iterable[str]:
     for entry in cast.entries:
         if entry.name not in seen:
             yield f"{entry.place}: no endpoint sees this server, so `run` does not start it"
-    places: dict[Endpoint, str] = {}
+    places: dict[tuple[str, ...], str] = {}
     for place, plan in made.items():
-        if plan.address in places:
-            other = places[plan.address]
-            yield f"{place}: has the address of {other}; one connection may throw out the other"
-        elif plan.address:
-            places[plan.address] = place
+        whose = plan.address.secrets if plan.address else ()
+        if other := places.get(whose):
+            yield f"{place}: has the token of {other}; one connection may throw out the other"
+        elif whose:
+            places[whose] = place

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from xzpipe.config.model import CONTROL, Tools, at, within
+from xzpipe.core.names import is_clean
 from xzpipe.core.policy import ToolPolicy
 
 HANDSHAKE = ("host", "connection", "upgrade", "content-length", "transfer-encoding")
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what the APIs of the models take (wire.md §2)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
 
@@ -50,6 +50,15 @@ def tool_policy(tools: Tools | list[str], place: str, notes: Notes) -> ToolPolic
     return ToolPolicy(allow, tuple(tools.deny), tools.rename, tools.describe, user_only)
 
 
+def both(one: ToolPolicy, other: ToolPolicy) -> ToolPolicy:
+    """Two policies on the same names as one: what either holds back is held back, and the `other`
+    wins where only one can."""
+    allow = one.allow if other.allow is None else other.allow
+    rename, describe = {**one.rename, **other.rename}, {**one.describe, **other.describe}
+    deny, user_only = (*one.deny, *other.deny), (*one.user_only, *other.user_only)
+    return ToolPolicy(allow, deny, rename, describe, user_only)
+
+
 def _renaming(tools: Tools, place: str) -> Iterable[str]:
     """What is wrong with new names. One that the policy also knows as an old name would make two
     tools one, unless the tool of that name gets another itself."""
@@ -58,7 +67,7 @@ def _renaming(tools: Tools, place: str) -> Iterable[str]:
     taken: dict[str, str] = {}
     for old, new in tools.rename.items():
         where = at(renamed, old)
-        if not _NAME.fullmatch(new):
+        if not is_clean(new):
             yield f"{where}: expected 1 to 64 letters, digits, _ and - as the new name"
         elif new in taken:
             yield f"{where}: expected a new name of its own, found that of {taken[new]}"
