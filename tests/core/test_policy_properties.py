@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.core.json_values import exact
 from xzpipe.core import rawjson
-from xzpipe.core.events import LongList, NameChanged, NotDescribed
+from xzpipe.core.events import Event, LongList, NameChanged, NotDescribed, RulesUnused
 from xzpipe.core.names import Wish, assigned
 from xzpipe.core.plan import View
 from xzpipe.core.policy import ToolPolicy
@@ -193,7 +193,12 @@ def test_the_notes_say_what_is_wrong_with_what_is_listed(tools, view, hidden):
     table = catalog(tools).table(view, tools, hidden)
     shown = [each for each in table.routes.values() if each.server not in hidden]
     said = outcomes(view, tools)
-    expected = [
+    expected: list[Event] = []
+    for server, own in view.own.items():
+        names = {tool.name for tool in tools.get(server, ())}
+        if names and server not in hidden and (unused := own.unused(names)):
+            expected.append(RulesUnused(server, unused))
+    expected += [
         NameChanged(each.server, each.tool, each.name)
         for each in shown
         if each.name != said[each.server, each.tool][0]
@@ -205,7 +210,7 @@ def test_the_notes_say_what_is_wrong_with_what_is_listed(tools, view, hidden):
     count, size = len(json.loads(table.payload)), len(table.payload)
     if count > view.warn_tools or size > view.warn_list_bytes:
         expected.append(LongList("view", count, size))
-    assert list(table.notes) == expected
+    assert sorted(table.notes, key=str) == sorted(expected, key=str)
 
 
 @given(offers, views)

@@ -4,11 +4,12 @@ import pytest
 
 from tests.core.kit import LIST_CHANGED, listing, seeing
 from xzpipe.core.effects import DropClient, ToClient
-from xzpipe.core.events import NotDescribed
+from xzpipe.core.events import NameChanged, NotDescribed
 from xzpipe.core.pending import FOREVER
 from xzpipe.core.plan import View
+from xzpipe.core.policy import ToolPolicy
 from xzpipe.core.tools import Listing
-from xzpipe.core.views import MAX_SAID, PATIENCE, QUIET, RETRY, Client, Views
+from xzpipe.core.views import MAX_SAID, PATIENCE, QUIET, RETRY, SPACING, Client, Views
 
 TOLD = ToClient("link", LIST_CHANGED)
 DROPPED = DropClient("link", "its tool list changed")
@@ -159,20 +160,63 @@ def test_a_server_that_was_removed_is_not_hidden_when_it_comes_anew():
     assert "of_b" in made.table(made.clients["link"]).payload.decode()
 
 
+def said(made):
+    return made.listed(made.clients["link"], user_tools=False)[1]
+
+
 def test_what_is_to_be_said_of_a_list_is_said_once():
     made = views("a", "b")
-    table = made.table(made.clients["link"])
-    undescribed = [NotDescribed("a", ("of_a",)), NotDescribed("b", ("of_b",))]
-    assert made.notes(table) == undescribed
-    assert made.notes(table) == []
-    made.put_tools("b", tools("other"), 1.0)
-    assert made.notes(made.table(made.clients["link"])) == [NotDescribed("b", ("other",))]
+    assert said(made) == [NotDescribed("a", ("of_a",)), NotDescribed("b", ("of_b",))]
+    made.put_tools("b", tools("of_b", "more"), 1.0)
+    assert said(made) == []
+    made.add_server("c")
+    made.put_tools("c", tools("of_c"), 1.0)
+    assert said(made) == [NotDescribed("c", ("of_c",))]
 
 
-def test_a_server_whose_tools_change_for_ever_is_not_told_of_for_ever():
-    made = views("a")
+def test_a_server_that_changes_for_ever_is_not_told_of_for_ever():
+    made = views("a", "b")
     told = 0
     for number in range(2 * MAX_SAID):
-        made.put_tools("a", tools(f"tool_{number}"), 0.0)
-        told += len(made.notes(made.table(made.clients["link"])))
-    assert told == MAX_SAID + 1
+        for server in ("a", "b"):
+            made.put_tools(server, tools(f"tool_{number}"), 0.0)
+        told += len([note for note in said(made) if isinstance(note, NameChanged)])
+    assert MAX_SAID - 2 <= told <= MAX_SAID + 2
+
+
+USERS = View(policy=ToolPolicy(user_only=("mine",)))
+
+
+@pytest.mark.parametrize(("asks", "told"), [(False, []), (True, [TOLD])])
+def test_a_change_that_a_client_is_not_shown_is_none_for_it(asks, told):
+    made = views("a")
+    made.clients["link"] = Client(USERS, rereads=False)
+    payload, _ = made.listed(made.clients["link"], asks)
+    assert json.loads(payload) == [{"name": "of_a"}]
+    assert made.put_tools("a", tools("of_a", "mine"), 1.0) == told
+
+
+def test_a_name_that_a_client_was_told_means_the_same_tool_while_that_is_clear():
+    made = views("a")
+    link = made.clients["link"]
+    made.listed(link, False)
+    made.add_server("b")
+    made.put_tools("b", tools("of_a"), 1.0)  # now there are two: a__of_a and b__of_a
+    assert made.route(link, "of_a").server == "a"
+    assert made.route(link, "b__of_a").server == "b"
+    made.listed(link, False)
+    assert made.route(link, "of_a") is None
+    made.put_tools("a", tools("other"), 2.0)
+    assert made.route(link, "a__of_a") is None
+
+
+def test_a_view_is_not_dropped_again_and_again():
+    made = views("a", rereads=True)
+    made.put_tools("a", tools("x"), 10.0)
+    assert made.due(10.0 + QUIET) == [DROPPED]
+    made.clients["link"] = Client(View(), rereads=True)  # it is back
+    made.table(made.clients["link"])
+    made.put_tools("a", tools("y"), 15.0)
+    assert made.next_due() == 10.0 + QUIET + SPACING
+    made.put_tools("a", tools("z"), 16.0)
+    assert made.next_due() == 10.0 + QUIET + SPACING

@@ -33,6 +33,11 @@ class Wish:
         return self.name != self.tool
 
 
+def is_clean(name: str) -> bool:
+    """Whether a name can be listed as it is."""
+    return _usable(name) and not _unclean.search(name)
+
+
 def joined(server: str, name: str) -> str:
     """The name of a tool with its server in front."""
     return f"{server}__{name}"

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.policy import ToolPolicy
+from xzpipe.core.policy import EVERYTHING, ToolPolicy
 from xzpipe.core.shaping import Shape
 
 WARN_TOOLS = 32  # in one list; assistants have refused more (users.md 12)
 WARN_LIST_BYTES = 24 * 2**10  # of one list; an assistant pays for it in tokens, at each question
-ALL_TOOLS = ToolPolicy()
 UNSHAPED = Shape()
 TOGETHER = "xzpipe"  # the server_id of a link that carries several servers
 
@@ -34,7 +33,7 @@ class View:
     name: str = ""
     servers: frozenset[str] | None = None
     own: Mapping[str, ToolPolicy] = field(default_factory=dict)
-    policy: ToolPolicy = ALL_TOOLS
+    policy: ToolPolicy = EVERYTHING
     shape: Shape = UNSHAPED
     warn_tools: int = WARN_TOOLS
     warn_list_bytes: int = WARN_LIST_BYTES

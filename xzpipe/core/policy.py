@@ -1,6 +1,7 @@
 """Which tools a server or an endpoint lets through, under which names, and said to be what."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -39,6 +40,12 @@ class ToolPolicy:
         wanted, description = _given(self.rename, names), _given(self.describe, names)
         user_only = _match(self.user_only, names)
         return Choice(name if wanted is None else wanted, description, user_only)
+
+    def unused(self, names: AbstractSet[str]) -> tuple[str, ...]:
+        """The entries that mean none of these tools: a name may be misspelt."""
+        globs = {*(self.allow or ()), *self.deny, *self.user_only}
+        lost = {glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)}
+        return tuple(sorted(lost | ({*self.rename, *self.describe} - names)))
 
 
 EVERYTHING = ToolPolicy()

@@ -98,7 +98,10 @@ class Relay:
         self, server: str, entry: Pending, text: bytes, now: float, outcome: str
     ) -> list[Effect]:
         client = entry.client or ""
-        self._views.clients[client].owed -= 1
+        caller = self._views.clients[client]
+        caller.owed -= 1
+        if not caller.owed:
+            caller.owed_until = 0.0
         if not entry.tool:
             return [ToClient(client, text)]
         called = ToolCalled(server, entry.tool, client, now - entry.asked, outcome)

@@ -3,7 +3,6 @@
 from xzpipe import __version__
 from xzpipe.core import jsonrpc, rawjson
 from xzpipe.core.handshake import PROTOCOL
-from xzpipe.core.tools import Table
 
 KNOWN_PROTOCOLS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")  # wire.md §6
 
@@ -22,17 +21,21 @@ def greeting(params: rawjson.Raw) -> bytes:
     )
 
 
-def tools(message: jsonrpc.Message, table: Table) -> bytes:
-    """The answer to a tools/list: everything on one page, since the broker may not ask for a
-    second. Tools for users alone are on it only with `withUserTools: true` (wire.md §4)."""
+def user_tools(message: jsonrpc.Message) -> bool | None:
+    """Whether a tools/list asks for the tools of the user too, by `withUserTools: true` (wire.md
+    §4). None: it asks for a page that there is not."""
     try:
         params = rawjson.fields(message.params) if len(message.params) else {}
     except rawjson.NotJson:
         params = {}  # params: null, as the console of self-hosted servers sends it (wire.md §3)
     if bytes(params.get("cursor", rawjson.NULL)) not in (rawjson.NULL, b'""'):
-        return jsonrpc.fault(message.id, jsonrpc.INVALID_PARAMS, "there is no such page")
-    users = bytes(params.get("withUserTools", b"")) == b"true"
-    payload = table.user_payload if users else table.payload
+        return None
+    return bytes(params.get("withUserTools", b"")) == b"true"
+
+
+def tools(message: jsonrpc.Message, payload: bytes) -> bytes:
+    """The answer to a tools/list: everything on one page, since the broker may not ask for a
+    second."""
     return jsonrpc.result(message.id, b'{"tools":%b}' % payload)
 
 

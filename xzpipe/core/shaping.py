@@ -100,6 +100,8 @@ def _raw_text(part: Raw) -> bytes | None:
 
 # Fewer bytes that say the same.
 
+HOPELESS = 8  # times too long, and it is not tried: escapes take up to three times their text
+
 
 def _lean(result: bytes, room: int) -> bytes:
     """A result without what says its text again or speaks to programs; compact, if even that is
@@ -110,7 +112,7 @@ def _lean(result: bytes, room: int) -> bytes:
         if _parts(members):
             members.pop("structuredContent", None)
         result = object_of(members)
-    return result if len(result) <= room else _compact(result)
+    return result if len(result) <= room or len(result) > HOPELESS * room else _compact(result)
 
 
 _token = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]++')
@@ -135,11 +137,11 @@ _CLIP = 80  # characters of a name in a note
 
 
 def _cut_down(lean: bytes, room: int, limit: int) -> bytes:
-    """A compact result in `room` bytes: its content, as far as it fits, and `isError`."""
+    """A result in `room` bytes: its content, as far as it fits, and `isError`."""
     members = _members(lean)
     parts = _parts(members)
     if not parts:  # not of MCP's form, or all of it is structured: a model can read that too
-        parts = [_text_part(bytes(members.get("structuredContent", lean)).decode())]
+        parts = [_text_part(_compact(bytes(members.get("structuredContent", lean))).decode())]
     failure = bytes(members.get("isError", b""))
     kept = {"isError": failure} if failure in (b"true", b"false") else {}
     frame = len(object_of({"content": b"[]", **kept}))
@@ -181,7 +183,7 @@ def _said(part: bytes) -> str | None:
     kind = text(members.get("type"))
     if kind is None:
         words = text(Raw(part))
-        return part.decode() if words is None else words
+        return _compact(part).decode() if words is None else words
     if kind == "resource":
         return text(_members(members.get("resource", EMPTY)).get("text"))
     return text(members.get("text")) if kind == "text" else None

@@ -6,11 +6,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from xzpipe.core import rawjson
-from xzpipe.core.events import Event, LongList, NameChanged, NotDescribed
+from xzpipe.core.events import LongList, NameChanged, NotDescribed, RulesUnused
 from xzpipe.core.names import Wish, assigned
 from xzpipe.core.plan import View
 from xzpipe.core.policy import EVERYTHING, Choice, chosen
 from xzpipe.core.schemas import inlined
+
+Note = NameChanged | NotDescribed | LongList | RulesUnused
 
 MAX_PAGES = 200  # of one tools/list; a server that hands out cursors for ever must not keep us
 MAX_LIST_BYTES = 16 * 2**20  # of one server's whole list; what one message may be, all pages may be
@@ -62,7 +64,8 @@ class Listing:
             name = rawjson.text(members.get("name"))
             if name is None:
                 raise ListingError("a tool in its list has no name")
-            self._tools.setdefault(name, Tool(name, raw, members))
+            if name:  # one without a name could not be called
+                self._tools.setdefault(name, Tool(name, raw, members))
         cursor = bytes(page.get("nextCursor", rawjson.NULL))
         return None if cursor in (rawjson.NULL, b'""') else cursor
 
@@ -96,7 +99,11 @@ class Table:
     routes: Mapping[str, Listed]
     payload: bytes
     user_payload: bytes
-    notes: tuple[Event, ...]
+    notes: tuple[Note, ...]
+
+    def payload_for(self, user_tools: bool) -> bytes:
+        """The raw list for who asks for the tools of the user too, or does not."""
+        return self.user_payload if user_tools else self.payload
 
 
 class Catalog:
@@ -123,9 +130,13 @@ class Catalog:
         """What `view` sees of these servers, in this order. The `hidden` among them keep their
         names, so that a call can be told why it fails, and nobody else's name changes."""
         found: dict[Wish, tuple[Tool, Choice]] = {}
+        notes: list[Note] = []
         for server in servers:
             own = view.own.get(server, EVERYTHING)
-            for tool in self._tools.get(server, ()):
+            tools = self._tools.get(server, ())
+            if tools and server not in hidden and (unused := own.unused({t.name for t in tools})):
+                notes.append(RulesUnused(server, unused))
+            for tool in tools:
                 choice = chosen(server, tool.name, own, view.policy)
                 if choice is not None:
                     found[Wish(server, tool.name, choice.name)] = tool, choice
@@ -140,7 +151,7 @@ class Catalog:
         user_payload = payload
         if len(plain) < len(shown):
             user_payload = rawjson.array_of(each.raw for each in shown.values())
-        notes = _renamed(shown) + _undescribed(shown.values())
+        notes += _renamed(shown) + _undescribed(shown.values())
         if len(plain) > view.warn_tools or len(payload) > view.warn_list_bytes:
             notes.append(LongList(view.name, len(plain), len(payload)))
         routes = {each.name: each for each in listed.values()}
@@ -170,7 +181,7 @@ def _inlined(members: Mapping[str, rawjson.Raw]) -> dict[str, bytes]:
     return {key: raw for key, raw in after.items() if raw != before[key]}
 
 
-def _renamed(listed: Mapping[Wish, Listed]) -> list[Event]:
+def _renamed(listed: Mapping[Wish, Listed]) -> list[Note]:
     """What is listed under another name than it should be."""
     return [
         NameChanged(each.server, each.tool, each.name)
@@ -179,7 +190,7 @@ def _renamed(listed: Mapping[Wish, Listed]) -> list[Event]:
     ]
 
 
-def _undescribed(listed: Iterable[Listed]) -> list[Event]:
+def _undescribed(listed: Iterable[Listed]) -> list[Note]:
     """By server, the tools that say nothing of themselves."""
     silent: dict[str, list[str]] = {}
     for each in listed:

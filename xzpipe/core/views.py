@@ -1,17 +1,19 @@
 """Who sees what: each client's view of the servers, and what a client is told when its list
 changes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from xzpipe.core import jsonrpc
 from xzpipe.core.effects import DropClient, Effect, ToClient
-from xzpipe.core.events import Event
 from xzpipe.core.pending import FOREVER
 from xzpipe.core.plan import View
-from xzpipe.core.tools import Catalog, Table, Tool
+from xzpipe.core.tools import Catalog, Listed, Note, Table, Tool
+from xzpipe.core.verdict import RELIST
 
 QUIET = 2.0  # seconds without a further change before a client that re-reads on connect is dropped
 PATIENCE = 30.0  # seconds of changes without such a pause, after which it is dropped all the same
+SPACING = 30.0  # seconds from one such drop to the next of the same view
 RETRY = 1.0  # seconds until it looks again whether the calls on their way are done
 MAX_SAID = 1000  # warnings; a server whose tools change for ever is not to be told of for ever
 
@@ -24,6 +26,8 @@ class Client:
     view: View
     rereads: bool
     table: Table | None = None  # as last listed; None until asked for
+    user_tools: bool = False  # whether it asked for the tools of the user too
+    former: Mapping[str, Listed] = field(default_factory=dict)  # by the names that it was told
     owed: int = 0
     owed_until: float = 0.0
     changed_at: float = FOREVER  # the first change that it is to be dropped for
@@ -39,7 +43,8 @@ class Views:
         self._catalog = Catalog(label_servers)
         self._servers: set[str] = set()
         self._hidden: set[str] = set()
-        self._said: set[Event] = set()
+        self._said: set[tuple[str, ...]] = set()
+        self._dropped: dict[str, float] = {}  # when, by the name of the view
 
     def add_server(self, server: str) -> None:
         """A server that exists from now on, though its tools are not known yet."""
@@ -81,13 +86,26 @@ class Views:
         seen = sorted(filter(view.sees, self._servers))
         return self._catalog.table(view, seen, self._hidden if several else frozenset())
 
-    def notes(self, table: Table) -> list[Event]:
-        """What is to be said of a table, and was not said before."""
-        notes = [note for note in table.notes if note not in self._said]
+    def listed(self, client: Client, user_tools: bool) -> tuple[bytes, list[Note]]:
+        """The raw list that a client is told, and what is to be said of it for the first time."""
+        table = self.table(client)
+        client.user_tools, client.former = user_tools, table.routes
+        new = [note for note in table.notes if note.key not in self._said]
         if len(self._said) > MAX_SAID:
-            return []
-        self._said.update(notes)
-        return notes
+            new = []
+        self._said.update(note.key for note in new)
+        return table.payload_for(user_tools), new
+
+    def route(self, client: Client, name: str) -> Listed | None:
+        """The tool that a client means by a name: one of the list, or of the list that it was told
+        last, as long as that tool is still there under another name."""
+        table = self.table(client)
+        found = table.routes.get(name)
+        if found is None and (meant := client.former.get(name)):
+            same = (meant.server, meant.tool)
+            routes = table.routes.values()
+            found = next((each for each in routes if (each.server, each.tool) == same), None)
+        return found
 
     def due(self, now: float) -> list[Effect]:
         """The clients to drop now, so that they connect again and re-read their list. One with
@@ -101,7 +119,8 @@ class Views:
                 client.drop_at = min(now + RETRY, client.drop_by)
             else:
                 client.changed_at = client.drop_at = client.drop_by = FOREVER
-                effects.append(DropClient(name, "its tool list changed"))
+                self._dropped[client.view.name] = now
+                effects.append(DropClient(name, RELIST))
         return effects
 
     def next_due(self) -> float:
@@ -114,10 +133,14 @@ class Views:
             if not client.view.sees(server):
                 continue
             before, client.table = client.table, None
-            if before is None or before.user_payload == self.table(client).user_payload:
+            if before is None:
+                continue
+            users = client.user_tools
+            if before.payload_for(users) == self.table(client).payload_for(users):
                 continue
             effects.append(ToClient(name, jsonrpc.notification("notifications/tools/list_changed")))
             if client.rereads:
                 client.changed_at = min(client.changed_at, now)
-                client.drop_at = min(now + QUIET, client.changed_at + PATIENCE)
+                spaced = self._dropped.get(client.view.name, -SPACING) + SPACING
+                client.drop_at = max(spaced, min(now + QUIET, client.changed_at + PATIENCE))
         return effects
