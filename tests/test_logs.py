@@ -18,16 +18,8 @@ from tests.endpoints import TOKEN, broker
 from tests.servers.session import WAIT
 from xzpipe import logs
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.events import (
-    BadFrame,
-    LinkClosed,
-    LinkDown,
-    LinkWaiting,
-    NoiseOnStdout,
-    ServerDown,
-    ServerReady,
-    ToolCalled,
-)
+from xzpipe.core.events import NoiseOnStdout, ServerDown, ServerReady, ToolCalled
+from xzpipe.core.link_events import BadFrame, LinkClosed, LinkDown, LinkWaiting
 from xzpipe.websocket import Dialling, dial
 
 FORMATS = ["rich", "plain", "json"]
@@ -120,7 +112,7 @@ def test_rich_lines_have_a_clock_and_take_no_markup(capsys):
 SCRIPT = """
 import os
 from xzpipe import logs
-from xzpipe.core.events import LinkClosed
+from xzpipe.core.link_events import LinkClosed
 logs.setup("info", "auto", os.environ, ())(LinkClosed("calc"))
 """
 

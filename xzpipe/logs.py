@@ -18,7 +18,8 @@ import msgspec
 
 from xzpipe.background import BackgroundStream
 from xzpipe.core.endpoint import redact
-from xzpipe.core.events import BadFrame, Event, NoiseOnStdout, ToolCalled
+from xzpipe.core.events import Event, NoiseOnStdout, ToolCalled
+from xzpipe.core.link_events import BadFrame
 
 MOST = 20  # of a frequent event in a second; an assistant makes one call, and a line costs another
 FREQUENT: dict[type[Event], str] = {

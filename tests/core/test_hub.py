@@ -22,7 +22,6 @@ from tests.core.kit import (
 from xzpipe import __version__
 from xzpipe.core.effects import DropClient, DropServer, ToClient, ToServer, WakeAt
 from xzpipe.core.events import (
-    BadFrame,
     ListingFailed,
     NoiseOnStdout,
     NotDescribed,
@@ -33,6 +32,7 @@ from xzpipe.core.events import (
 )
 from xzpipe.core.hub import Hub
 from xzpipe.core.lines import Overlong
+from xzpipe.core.link_events import BadFrame
 from xzpipe.core.plan import View
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -257,10 +257,13 @@ def test_notifications_pass_through_a_view_of_one():
     assert hub.client_text("link", said, 3.0) == []
 
 
-def test_notifications_do_not_pass_through_a_view_of_several():
+def test_of_notifications_only_those_of_a_log_pass_through_a_view_of_several():
     hub = merged(calc=("add",), time=("now",))
+    hub.client_joined("other", seeing("time"))
     assert hub.client_text("link", note("roots/list_changed"), 1.0) == []
-    assert hub.server_line("calc", note("message", b"{}"), 1.0) == []
+    assert hub.server_line("calc", note("resources/list_changed", b"{}"), 1.0) == []
+    said = note("message", b"{}")
+    assert hub.server_line("calc", said, 1.0) == [ToClient("link", said)]
 
 
 def test_the_server_is_not_told_twice_that_it_is_initialized():

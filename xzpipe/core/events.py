@@ -135,6 +135,11 @@ class NameChanged(Event, frozen=True):
     def __str__(self) -> str:
         return f"{self.server}: its tool {self.tool} is listed as {self.listed} (see tools.rename)"
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about: of each, it is said once."""
+        return type(self).__name__, self.server, self.tool, self.listed
+
 
 class NotDescribed(Event, frozen=True):
     """Tools that say nothing of what they are for; an assistant will hardly use them."""
@@ -144,7 +149,30 @@ class NotDescribed(Event, frozen=True):
     tools: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.server}: no description: {_enumerated(self.tools)} (see tools.describe)"
+        return f"{self.server}: no description: {enumerated(self.tools)} (see tools.describe)"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about: of each, it is said once."""
+        return type(self).__name__, self.server
+
+
+class RulesUnused(Event, frozen=True):
+    """Entries of a server's own tool policy that mean none of its tools."""
+
+    LEVEL: ClassVar[str] = "warning"
+    server: str
+    rules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.server}: its tools policy names what it does not have: " + enumerated(
+            self.rules
+        )
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about: of each, it is said once."""
+        return type(self).__name__, self.server, *self.rules
 
 
 class LongList(Event, frozen=True):
@@ -158,6 +186,11 @@ class LongList(Event, frozen=True):
     def __str__(self) -> str:
         many = f"{self.view}: {_count(self.tools, 'tool')} in one list of {self.size:,} bytes"
         return f"{many}; an assistant may not take them all: choose with tools.allow or tools.deny"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about: of each, it is said once."""
+        return type(self).__name__, self.view
 
 
 class ToolCalled(Event, frozen=True, gc=False):
@@ -189,77 +222,8 @@ class StaleAnswer(Event, frozen=True):
         return f"{self.server}: an answer came too late and was dropped"
 
 
-class BadFrame(Event, frozen=True):
-    """A client sent what is not a JSON-RPC message, or an answer to a question nobody asked."""
-
-    LEVEL: ClassVar[str] = "warning"
-    client: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.client}: a bad message from the endpoint was refused: {self.reason}"
-
-
-class LinkWaiting(Event, frozen=True):
-    """The link is not dialled until a server of its view is ready."""
-
-    LEVEL: ClassVar[str] = "debug"
-    link: str
-
-    def __str__(self) -> str:
-        return f"{self.link}: the link waits for its server to be ready"
-
-
-class LinkUp(Event, frozen=True):
-    """`endpoint` is the address without its token; `proxy` names the proxy in use, if any."""
-
-    link: str
-    endpoint: str
-    proxy: str
-
-    def __str__(self) -> str:
-        through = f" through the proxy {self.proxy}" if self.proxy else ""
-        return f"{self.link}: connected to {self.endpoint}{through}"
-
-
-class LinkDown(Event, frozen=True):
-    """The link ended or could not be opened after having been up `lived` seconds."""
-
-    LEVEL: ClassVar[str] = "warning"
-    link: str
-    cause: str
-    hint: str
-    lived: float
-    retry_in: float
-
-    def __str__(self) -> str:
-        was = f" after {self.lived:.0f} s" if self.lived else ""
-        again = "reconnecting now" if self.retry_in <= 0 else f"next try in {self.retry_in:.1f} s"
-        return f"{self.link}: {self.cause}{was}; {again}" + (f". {self.hint}" if self.hint else "")
-
-
-class ModeSwitched(Event, frozen=True):
-    """An endpoint keeps one connection only: its servers share one link from now on."""
-
-    LEVEL: ClassVar[str] = "warning"
-    endpoint: str
-    servers: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.endpoint}: it keeps one connection per token, so {_enumerated(self.servers)} "
-            'share one from now on; to start that way, set "mode": "aggregate"'
-        )
-
-
-class LinkClosed(Event, frozen=True):
-    link: str
-
-    def __str__(self) -> str:
-        return f"{self.link}: link closed"
-
-
-def _enumerated(names: tuple[str, ...]) -> str:
+def enumerated(names: tuple[str, ...]) -> str:
+    """These names in a sentence, the first few of them."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 

@@ -10,12 +10,13 @@ for a client that is gone goes nowhere, least of all to the connection that came
 `now` is in seconds, on any clock that does not go back.
 """
 
-from xzpipe.core import jsonrpc, rawjson, replies
+from xzpipe.core import jsonrpc, noise, rawjson, replies
 from xzpipe.core.effects import DropClient, Effect, ToClient, ToServer
-from xzpipe.core.events import BadFrame, NoiseOnStdout, StaleAnswer, TooLarge
+from xzpipe.core.events import NoiseOnStdout, StaleAnswer, TooLarge
 from xzpipe.core.handshake import Phase
 from xzpipe.core.launch import CALL_TIMEOUT, START_TIMEOUT
-from xzpipe.core.lines import WINDOW, Overlong, answered_id
+from xzpipe.core.lines import Overlong, answered_id
+from xzpipe.core.link_events import BadFrame
 from xzpipe.core.pending import Alarm, PendingTable
 from xzpipe.core.plan import View
 from xzpipe.core.relay import Relay
@@ -25,7 +26,6 @@ from xzpipe.core.views import Client, Views
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # a photo as base64 fits; a runaway print does not
 LF, CR = b"\n\r"
-EXCERPT = 200  # bytes of noise that an event shows
 
 
 class Hub:
@@ -72,13 +72,13 @@ class Hub:
             return self._unclean(server, line, now)
         if message.method is not None:
             if message.jsonrpc != jsonrpc.VERSION:  # a log in JSON has "method":"GET" in it too
-                return [NoiseOnStdout(server, _excerpt(line))]
+                return [NoiseOnStdout(server, noise.excerpt(line))]
             return self._server_speaks(server, message, now)
         raw_id = bytes(message.id)
         entry = self._pending.take(server, raw_id)
         if entry is None:
             asked = self._pending.was_asked(server, raw_id)
-            return [StaleAnswer(server) if asked else NoiseOnStdout(server, _excerpt(line))]
+            return [StaleAnswer(server) if asked else NoiseOnStdout(server, noise.excerpt(line))]
         if entry.client is None:
             return self._servers.learn(server, entry, message, now)
         return self._relay.answered(server, entry, message, now)
@@ -189,9 +189,11 @@ class Hub:
                 server = self._servers.states.get(only or "")
                 greeting = server.greeting if server else b""
                 text = jsonrpc.result(message.id, greeting or replies.greeting(message.params))
+            case "tools/list" if (users := replies.user_tools(message)) is not None:
+                payload, notes = self._views.listed(state, users)
+                return [ToClient(client, replies.tools(message, payload)), *notes]
             case "tools/list":
-                table = self._views.table(state)
-                return [ToClient(client, replies.tools(message, table)), *self._views.notes(table)]
+                text = jsonrpc.fault(message.id, jsonrpc.INVALID_PARAMS, "there is no such page")
             case _ if only is not None:
                 return self._relay.forward(client, state, only, message, now)
             case _:
@@ -205,12 +207,13 @@ class Hub:
         call = jsonrpc.called(message.params)
         if call is None:
             code, words = jsonrpc.INVALID_PARAMS, "tools/call needs params with a tool's name"
-        elif to := self._views.table(state).routes.get(call.name):
+        elif to := self._views.route(state, call.name):
             return self._relay.forward(client, state, to.server, message, now, call, to.tool)
         elif self.ready(state.view):
             code, words = jsonrpc.INVALID_PARAMS, f"unknown tool: {call.name}"
         else:
-            code, words = jsonrpc.NOT_CONNECTED, "no MCP server is connected"
+            name = f"{state.view.name}: " if state.view.name else ""
+            code, words = jsonrpc.NOT_CONNECTED, f"{name}no MCP server is connected"
         return [ToClient(client, jsonrpc.fault(message.id, code, words))]
 
     def _client_notifies(
@@ -239,32 +242,27 @@ class Hub:
         if message.method == "notifications/cancelled":
             return []  # a request of its own, which had its answer at once
         text = jsonrpc.notification(message.method or "", message.params)
+        log = message.method == "notifications/message"  # needs no knowledge of whose it is
         return [
             ToClient(client, text)
             for client, state in self._views.clients.items()
-            if self._views.only(state) == server
+            if self._views.only(state) == server or (log and state.view.sees(server))
         ]
 
     def _unclean(self, server: str, line: bytes, now: float) -> list[Effect]:
         """A line that is no message as it stands: noise, or a message with noise in it."""
         if not line.strip():
             return []
-        mended = line.decode(errors="replace").encode()  # Windows servers write other encodings
-        glued = max(mended.find(b'{"jsonrpc"'), 0)  # behind a print that did not end its line
-        if jsonrpc.is_message(mended[glued:]) and mended[glued:] != line:
-            effects = self.server_line(server, mended[glued:], now)
-            return [NoiseOnStdout(server, _excerpt(line[:glued])), *effects] if glued else effects
-        raw_id = None
-        if line.endswith(b"}"):  # an answer with NaN in it, say; a log would break off anywhere
-            raw_id = answered_id(line[:WINDOW]) or answered_id(line[-WINDOW:])
-        lost = self._relay.lost(server, raw_id, "is not valid JSON-RPC", now, "bad answer")
-        return [NoiseOnStdout(server, _excerpt(line)), *lost]
+        said, message = noise.parted(line)
+        if message:
+            effects = self.server_line(server, message, now)
+            return [NoiseOnStdout(server, noise.excerpt(said)), *effects] if said else effects
+        lost = self._relay.lost(
+            server, noise.lost_id(line), "is not valid JSON-RPC", now, "bad answer"
+        )
+        return [NoiseOnStdout(server, noise.excerpt(line)), *lost]
 
 
 def _refuse(client: str, bad: jsonrpc.Malformed) -> list[Effect]:
     refusal = jsonrpc.fault(bad.id, bad.code, str(bad))
     return [ToClient(client, refusal), BadFrame(client, str(bad))]
-
-
-def _excerpt(line: bytes) -> str:
-    return line[:EXCERPT].decode(errors="replace") + ("…" if len(line) > EXCERPT else "")
