@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.servers.session import WAIT
-from xzpipe.client import Session
+from xzpipe.client import EndpointSession, Session
 from xzpipe.core.tools import MAX_PAGES
 from xzpipe.errors import CallError, UsageError
 
@@ -23,8 +23,10 @@ Reply = Callable[[dict[str, Any]], object]
 class Far:
     """The other end of a session: answers each request with the next reply, at once."""
 
-    def __init__(self, *replies: object, answer_within: float = WAIT) -> None:
-        self.session = Session(self.hear, answer_within)
+    def __init__(
+        self, *replies: object, answer_within: float = WAIT, kind: type[Session] = Session
+    ) -> None:
+        self.session = kind(self.hear, answer_within)
         self.replies = list(replies)
         self.sent: list[dict[str, Any]] = []
 
@@ -211,7 +213,7 @@ async def test_an_answer_that_cannot_be_read_is_an_error_at_once(answer):
             await anyio.wait_all_tasks_blocked()
             far.answer(1, {"error": {"message": "came too late"}})
     assert failed.group_contains(CallError)
-    assert not failed.group_contains(CallError, match="too late|time is up")
+    assert not failed.group_contains(CallError, match="too late|are over")
 
 
 def deeply(levels: int, act: Callable[[bytes], object], answer: bytes) -> None:
@@ -245,10 +247,26 @@ async def test_a_lost_channel_ends_every_wait():
     assert len(far.sent) == 3
 
 
+async def test_what_can_be_done_about_a_lost_channel_is_the_hint():
+    far = Far()
+    far.session.lost("the endpoint refuses this token", "Copy it anew")
+    with pytest.raises(CallError) as failed:
+        await far.session.initialize()
+    assert failed.value.hint == "Copy it anew"
+
+
+async def test_it_is_known_what_is_waited_for():
+    far = Far(b"{}", page("a"))
+    assert far.session.asks == ""
+    await far.session.initialize()
+    await far.session.tools()
+    assert far.session.asks == "tools/list"
+
+
 async def test_no_answer_in_time_is_a_call_error():
     with pytest.raises(CallError) as failed, anyio.fail_after(WAIT):
         await Far(answer_within=0.01).session.call("x", {})
-    assert failed.value.message == "no answer to tools/call: time is up"
+    assert failed.value.message == "no answer to tools/call: 0.01 s are over"
 
 
 async def test_a_late_answer_is_nobodys():
@@ -258,3 +276,160 @@ async def test_a_late_answer_is_nobodys():
     far.answer(1, {"result": {"late": 1}})
     far.replies = [{"result": {"right": 1}}]
     assert await far.session.request("ping", {}) == {"right": 1}
+
+
+# Progress
+
+
+class Busy(Far):
+    """A tool that tells of progress by these notifications, then ends."""
+
+    def __init__(self, *told: object) -> None:
+        super().__init__()
+        self.told = told
+        self.seen: list[tuple[float, float | None, str]] = []
+
+    def hear(self, text: bytes) -> None:
+        message = json.loads(text)
+        self.sent.append(message)
+        for params in self.told:
+            self.tell(params)
+        self.answer(message["id"], {"result": {}})
+
+    def tell(self, params: object) -> None:
+        notification = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+        self.session.receive(json.dumps(notification).encode())
+
+    def see(self, *moved: Any) -> None:
+        self.seen.append(moved)
+
+
+async def test_who_watches_a_call_is_told_of_its_progress():
+    far = Busy(
+        {"progressToken": 1, "progress": 1},
+        {"progressToken": 1, "progress": 2.5, "total": 10, "message": f"half {HALF}"},
+        {"progressToken": 1, "progress": 3, "total": None, "message": None},
+    )
+    assert await far.session.call("x", {"a": 1}, far.see) == {}
+    assert far.sent[0]["params"] == {
+        "name": "x",
+        "arguments": {"a": 1},
+        "_meta": {"progressToken": 1},
+    }
+    assert far.seen == [(1, None, ""), (2.5, 10, f"half {HALF}"), (3, None, "")]
+
+
+async def test_no_progress_is_asked_for_that_nobody_watches():
+    far = Busy({"progressToken": 1, "progress": 1})
+    await far.session.call("x", {})
+    assert "_meta" not in far.sent[0]["params"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        None,
+        [],
+        {},
+        {"progress": 1},
+        {"progressToken": 2, "progress": 1},
+        {"progressToken": "1", "progress": 1},
+        {"progressToken": 1},
+        {"progressToken": 1, "progress": "1"},
+        {"progressToken": 1, "progress": True},
+        {"progressToken": 1, "progress": int("9" * 400)},
+    ],
+    ids=str,
+)
+async def test_news_that_are_none_of_this_call_are_ignored(params):
+    far = Busy(params)
+    assert await far.session.call("x", {}, far.see) == {}
+    assert far.seen == []
+
+
+async def test_other_notifications_are_no_progress():
+    far = Far()
+    seen: list[object] = []
+    params = {"progressToken": 1, "progress": 1}
+    other = {"jsonrpc": "2.0", "method": "notifications/message", "params": params}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(far.session.call, "x", {}, lambda *moved: seen.append(moved))
+        await anyio.wait_all_tasks_blocked()
+        far.session.receive(json.dumps(other).encode())
+        far.answer(1, {"result": {}})
+    assert seen == []
+
+
+async def test_each_call_has_progress_of_its_own_and_none_after_its_end():
+    far = Far()
+    seen: dict[str, list[float]] = {"a": [], "b": []}
+
+    async def call(tool: str) -> None:
+        await far.session.call(tool, {}, lambda done, *_: seen[tool].append(done))
+
+    async with anyio.create_task_group() as tasks:
+        for tool in seen:
+            tasks.start_soon(call, tool)
+            await anyio.wait_all_tasks_blocked()
+        tokens = [each["params"]["_meta"]["progressToken"] for each in far.sent]
+        for done, token in enumerate(tokens):
+            Busy.tell(far, {"progressToken": token, "progress": done})
+        for each in far.sent:
+            far.answer(each["id"], {"result": {}})
+    for token in tokens:
+        Busy.tell(far, {"progressToken": token, "progress": 9})
+    assert seen == {"a": [0], "b": [1]}
+
+
+# Over an endpoint
+
+ABSENT = {"error": {"code": -32001, "message": "工具端未连接", "data": {}}, "result": None}
+NO_SERVER = "no MCP server is connected to this endpoint"
+
+
+def over_endpoint(*replies: object) -> EndpointSession:
+    return Far(*replies, kind=EndpointSession).session
+
+
+@pytest.mark.parametrize(
+    "replies", [[ABSENT], [b"{}", ABSENT], [b"{}", page("a", cursor="b"), ABSENT]]
+)
+async def test_an_endpoint_without_a_server_is_told_of_by_what_a_user_can_do(replies):
+    session = over_endpoint(*replies)
+    with pytest.raises(CallError) as failed:
+        await session.initialize()
+        await session.tools()
+    assert failed.value.message == NO_SERVER
+    assert "MCP_ENDPOINT='…' xzpipe run" in failed.value.hint
+
+
+async def test_over_an_endpoint_an_empty_list_is_no_list():
+    with pytest.raises(CallError) as failed:
+        await over_endpoint(page()).tools()
+    assert failed.value.message.startswith(f"{NO_SERVER}, or none that has a tool")
+    assert "xzpipe run" in failed.value.hint
+    assert await over_endpoint(page(cursor="more"), page("a")).tools() == [{"name": "a"}]
+    assert await Far(page()).session.tools() == []
+
+
+async def test_a_listed_tool_whose_server_is_not_there_may_be_there_in_a_moment():
+    """A server that is a bridge itself says so of one behind it."""
+    words = "MCP server calc is restarting, try again in a moment"
+    with pytest.raises(CallError) as failed:
+        await over_endpoint({"error": {"code": -32001, "message": words}}).call("add", {})
+    assert failed.value.message == f"no MCP server answers for this tool now: {words} (-32001)"
+    assert "try again" in failed.value.hint
+
+
+@pytest.mark.parametrize("code", [-32000, -32602, "-32001", None])
+async def test_other_errors_over_an_endpoint_are_what_they_say(code):
+    for ask in (EndpointSession.initialize, EndpointSession.tools):
+        with pytest.raises(CallError) as failed:
+            await ask(over_endpoint({"error": {"code": code, "message": "no"}}))
+        assert failed.value.message == f"no ({json.dumps(code)})"
+
+
+async def test_servers_of_ones_own_say_themselves_what_is_missing():
+    with pytest.raises(CallError) as failed:
+        await Far(ABSENT).session.initialize()
+    assert failed.value.message == "工具端未连接 (-32001)"

@@ -398,6 +398,103 @@ def test_no_server_leaves_anything_behind(xzpipe, tmp_path):
     assert not any(map(alive, pids))
 
 
+# what is not text
+
+CAT = {"type": "image", "data": base64.b64encode(b"a cat").decode(), "mimeType": "image/png"}
+PURR = {"type": "audio", "data": "?", "mimeType": "audio/wav"}
+
+
+def answering(*contents: object, **more: object) -> str:
+    """The argument that makes the tool `reply` answer with these contents."""
+    result = {"content": [{"type": "text", "text": "look"}, *contents], **more}
+    return f"base64={base64.b64encode(json.dumps(result).encode()).decode()}"
+
+
+def test_a_picture_is_saved_and_its_path_is_printed(xzpipe, tmp_path):
+    for number in (1, 2):
+        done = xzpipe("call", "reply", answering(CAT), "--save", "out/new", "--", *stub())
+        assert done.stdout == f"look\nout/new/reply-{number}.png\n"
+        assert (tmp_path / "out" / "new" / f"reply-{number}.png").read_bytes() == b"a cat"
+
+
+def test_a_picture_that_is_not_saved_is_told_of(xzpipe, tmp_path):
+    done = xzpipe("call", "reply", answering(CAT), "--", *stub())
+    assert done.stdout == "look\n[image content, image/png: see --save DIR, or --json]\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_saved_is_an_error_and_the_rest_is_saved(xzpipe, tmp_path):
+    done = xzpipe("call", "reply", answering(PURR, CAT), "--save", "out", "--", *stub(), code=1)
+    assert done.stdout == "look\n[audio content, audio/wav: see --json]\nout/reply-1.png\n"
+    assert done.stderr.startswith("error: content 2 (audio/wav) is not base64: ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["reply-1.png"]
+
+
+def test_with_json_the_result_is_the_same_and_the_files_are_told_of_beside_it(xzpipe):
+    bare = xzpipe("call", "reply", answering(CAT), "--json", "--", *stub())
+    done = xzpipe("call", "reply", answering(CAT), "--json", "--save", "out", "--", *stub())
+    assert done.stdout == bare.stdout
+    assert json.loads(done.stdout)["content"][1] == CAT
+    assert done.stderr == "saved: out/reply-1.png\n"
+
+
+def test_what_a_tool_that_failed_sent_is_saved_too(xzpipe, tmp_path):
+    failed = answering(CAT, isError=True)
+    done = xzpipe("call", "reply", failed, "--save", "out", "--", *stub(), code=1)
+    assert (done.stdout, done.stderr) == ("", "look\nout/reply-1.png\n")
+    assert (tmp_path / "out" / "reply-1.png").exists()
+
+
+def test_a_folder_that_cannot_be_is_refused_before_a_server_is_started(xzpipe, tmp_path):
+    diary = tmp_path / "diary"
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/in"):
+        done = xzpipe("call", "echo", "--save", folder, "--", *stub("--diary", diary), code=2)
+        assert "file" in done.stderr and "--save" in done.stderr
+    assert not diary.exists()
+
+
+# progress
+
+
+def at_terminal(folder: Path, *args: str) -> tuple[bytes, bytes]:
+    """Run it with stderr at a terminal; what it wrote to stdout and there."""
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "xzpipe", *args, "--", *stub("--only", "progress")]
+    env = {"PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": "80"}
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=theirs, env=env, cwd=folder, check=True, timeout=30
+    )
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # its other end is closed
+        while data := os.read(ours, 4096):
+            seen += data
+    os.close(ours)
+    return done.stdout, seen
+
+
+def test_at_a_terminal_a_bar_moves_and_leaves_nothing_behind(tmp_path):
+    out, seen = at_terminal(tmp_path, "call", "progress", "n=4")
+    assert out == b"done\n"
+    assert "━".encode() in seen and b"100%" in seen
+    assert seen.endswith(b"\r\x1b[1A\x1b[2K")
+
+
+@pytest.mark.parametrize("option", ["--json", "-q", "--verbose", "--log-level=error"])
+def test_a_bar_is_for_who_looks_on_and_reads_nothing_else(option, tmp_path):
+    _, seen = at_terminal(tmp_path, "call", "progress", "n=4", option)
+    assert b"%" not in seen
+
+
+def test_elsewhere_no_progress_is_asked_for(xzpipe):
+    done = xzpipe("call", "echo_raw", "--json", "--", *stub())
+    raw = json.loads(json.loads(done.stdout)["content"][0]["text"])["params"]
+    assert "_meta" not in json.loads(base64.b64decode(raw))
+    done = xzpipe("call", "progress", "--", *stub())
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 # over an endpoint
 
 
@@ -428,6 +525,28 @@ def test_a_local_endpoint_is_listed_and_called_from_elsewhere(xzpipe):
     assert listed.stdout.splitlines()[0].split()[:2] == ["tool", "server"]
     assert "echo" in listed.stdout
     assert called.stdout == "hi\n"
+
+
+def test_over_an_endpoint_too_progress_is_shown_and_pictures_are_saved(xzpipe, tmp_path):
+    with local_endpoint("--", *stub("--only", "reply,progress")) as url:
+        calling_side = url.replace("/mcp/", "/call/")
+        saved = xzpipe("call", "reply", answering(CAT), "--save", "out", "--endpoint", calling_side)
+        ours, theirs = pty.openpty()
+        argv = [sys.executable, "-m", "xzpipe", "call", "progress", "--endpoint", url]
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm"}
+        subprocess.run(argv, stderr=theirs, env=env, check=True, timeout=30)
+        os.close(theirs)
+        assert b"100%" in os.read(ours, 100_000)
+        os.close(ours)
+    assert saved.stdout == "look\nout/reply-1.png\n"
+
+
+def test_a_tool_that_fails_over_an_endpoint_is_exit_code_1(xzpipe):
+    with local_endpoint("--", *stub("--only", "result,echo")) as url:
+        failed = xzpipe("call", "result", "error=true", "--endpoint", url, code=1)
+        unknown = xzpipe("call", "nope", "--endpoint", url, code=1)
+    assert (failed.stdout, failed.stderr) == ("", "\n")
+    assert unknown.stderr.startswith("error: there is no tool 'nope'\nhint: There are: ")
 
 
 def test_an_endpoint_that_cannot_be_reached_is_an_error_without_its_token(xzpipe):

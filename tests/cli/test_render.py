@@ -1,6 +1,12 @@
 """Tables and results: what peers send is shown, not obeyed."""
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,11 +76,40 @@ def test_the_texts_of_a_result_go_to_stdout_as_they_are(capsys):
     assert capsys.readouterr() == (f"one\ntwo\n{EVIL}\n你好\n", "")
 
 
-def test_of_other_content_it_is_said_what_it_is(capsys):
-    render.result({"content": [{"type": "image", "data": "xxx"}, {"type": "resource"}]})
-    assert capsys.readouterr().out == (
-        "[image content: see --json]\n[resource content: see --json]\n"
-    )
+MIXED = {
+    "content": [
+        {"type": "image", "data": "xxx", "mimeType": "image/png"},
+        {"type": "text", "text": "a cat"},
+        {"type": "audio", "data": "xxx"},
+        {"type": "resource", "resource": {"blob": "xxx", "mimeType": "text/css"}},
+        {"type": "resource", "resource": {"text": "words"}},
+        {"type": "image", "image": "as devices have it"},
+    ]
+}
+
+
+def test_of_other_content_it_is_said_what_it_is_and_how_to_get_it(capsys):
+    render.result(MIXED)
+    assert capsys.readouterr().out.splitlines() == [
+        "[image content, image/png: see --save DIR, or --json]",
+        "a cat",
+        "[audio content: see --save DIR, or --json]",
+        "[resource content, text/css: see --save DIR, or --json]",
+        "[resource content: see --json]",
+        "[image content: see --json]",
+    ]
+
+
+def test_what_was_saved_is_where_it_was_saved_to(capsys):
+    render.result(MIXED, {0: Path("out/cat-1.png"), 3: Path("out/cat-2.css")})
+    assert capsys.readouterr().out.splitlines() == [
+        "out/cat-1.png",
+        "a cat",
+        "[audio content: see --json]",
+        "out/cat-2.css",
+        "[resource content: see --json]",
+        "[image content: see --json]",
+    ]
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\x7f", "\u2028", "\ud83d", "你好 😀"])
@@ -111,3 +146,86 @@ def test_odd_content_is_shown_somehow(capsys):
     render.result({"content": [1, None, {}, {"type": "text"}, {"type": EVIL}]})
     said = capsys.readouterr().out
     assert len(said.splitlines()) == 5
+
+
+# Progress
+
+
+def shown(*moves: str, env: dict[str, str] | None = None) -> str:
+    """What is written to a terminal of 80 columns while a bar is told of these moves; without
+    colours."""
+    lines = [
+        "from xzpipe.cli import render",
+        "with render.progress() as watch:",
+        "    assert watch",
+    ]
+    script = "\n    ".join(["\n".join(lines), *(f"watch{move}" for move in moves)])
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", script],
+        stderr=theirs,
+        env={"TERM": "xterm", "COLUMNS": "80", **(env or {})},
+        check=True,
+        timeout=30,
+    )
+    os.close(theirs)
+    return re.sub(r"\x1b\[[\d;]*m", "", read_all(ours))
+
+
+def read_all(terminal: int) -> str:
+    found = b""
+    try:
+        while data := os.read(terminal, 4096):
+            found += data
+    except OSError:  # nobody holds its other end any more
+        pass
+    os.close(terminal)
+    return found.decode()
+
+
+GONE = "\r\n\x1b[?25h\r\x1b[1A\x1b[2K"  # the cursor is back, and the line is empty
+
+
+def test_progress_is_a_bar_that_leaves_nothing_behind():
+    out = shown("(1, 4, 'one of four')", "(2, 4, 'half')")
+    assert "━ 25% one of four" in out
+    assert "━ 50% half" in out
+    assert out.endswith(GONE)
+
+
+def test_progress_without_an_end_is_a_number():
+    assert "━ 12 files" in shown("(12, None, 'files')")
+
+
+def test_without_progress_there_is_no_bar():
+    assert shown() == ""
+
+
+def test_a_message_is_one_line_that_is_shown_and_not_obeyed():
+    out = shown(r"(1, 2, '\x1b[2J[red]evil\nand\tmore')")
+    assert r"\x1b[2J[red]evil and more" in out
+    long = shown("(1, 2, 'long ' * 100000)")
+    assert "━ 50% long" in long and "…" in long
+    assert long.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("move", "share"),
+    [
+        ("(9, 4, '')", "100%"),
+        ("(-1, 4, '')", "0%"),
+        ("(1, -4, '')", "0%"),
+        ("(3, 0, '')", "3"),
+        ("(1e308, 1e-320, '')", "100%"),
+    ],
+)
+def test_odd_progress_is_shown_somehow(move, share):
+    assert f"━ {share} " in shown(move)
+
+
+def test_where_nobody_would_see_it_there_is_no_bar(capsys):
+    with render.progress() as watch:
+        assert watch is None
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(subprocess.CalledProcessError):
+        shown("(1, 2, '')", env={"TERM": "dumb"})

@@ -107,9 +107,24 @@ def test_the_calling_side_is_beside_the_servers_side():
     assert Endpoint("ws://h/mcp/mcp/?token=t").call_side.url == "ws://h/mcp/call/?token=t"
 
 
-def test_an_endpoint_without_a_calling_side_says_so_without_its_token():
+@pytest.mark.parametrize(
+    "path", ["/mcp_endpoint/call/", "/call/", "/mcp/call/", "/mcp/call/mcp", "/call/more"]
+)
+def test_an_address_of_the_calling_side_is_taken_as_it_is(path):
+    endpoint = Endpoint(f"ws://h{path}?token=/mcp/")
+    assert endpoint.call_side == endpoint
+
+
+def test_what_is_before_the_servers_side_does_not_matter():
+    assert Endpoint("ws://h/call/mcp/?token=t").call_side.url == "ws://h/call/call/?token=t"
+
+
+@pytest.mark.parametrize(
+    "path", ["/other/", "/call", "/mcp", "/", "", "/recall/", "/mcp_endpoint/"]
+)
+def test_an_endpoint_without_a_calling_side_says_so_without_its_token(path):
     with pytest.raises(UsageError) as refused:
-        _ = Endpoint("ws://h/other/?token=/mcp/SECRET").call_side
+        _ = Endpoint(f"ws://h{path}?token=/mcp/SECRET/call/").call_side
     assert "no side to call from" in refused.value.message
     assert "SECRET" not in refused.value.message
 

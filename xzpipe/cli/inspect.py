@@ -1,7 +1,8 @@
 """`xzpipe check`, `xzpipe tools`, `xzpipe call`: look at a config, and at what its servers do."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,14 +17,14 @@ from xzpipe.cli.options import (
     environment,
     logging_options,
 )
-from xzpipe.errors import CallError, UsageError
+from xzpipe.cli.sessions import CALL_WITHIN, LIST_WITHIN, Limit, hold
+from xzpipe.errors import CallError
 
 if TYPE_CHECKING:
     from xzpipe.app import Calling
     from xzpipe.core.events import ServerDown
-    from xzpipe.guard import Guard
 
-    Body = Callable[[Calling], Awaitable[int]]
+LONGEST = 86_400.0  # seconds
 
 
 @click.command(cls=TakesCommand)
@@ -49,6 +50,12 @@ def check(ctx: click.Context, config: str | None, schema: bool) -> int:
     return 0
 
 
+def _seconds(ctx: click.Context, option: click.Parameter, given: float | None) -> float | None:
+    if given is not None and not 0 < given <= LONGEST:  # NaN is neither
+        raise click.BadParameter(f"expected more than 0 and at most {LONGEST:g} seconds")
+    return given
+
+
 _over_endpoint = click.option(
     "--endpoint",
     metavar="URL",
@@ -56,14 +63,31 @@ _over_endpoint = click.option(
 )
 
 
+def _timeout(usual: float) -> Callable[[Any], Any]:
+    return click.option(
+        "--timeout",
+        type=float,
+        metavar="S",
+        callback=_seconds,
+        help="Seconds for all of it, from the first try to connect on. "
+        f"[default: {usual:g} with --endpoint, else what the config says of each server]",
+    )
+
+
 @click.command(cls=TakesCommand)
 @config_option
 @_over_endpoint
+@_timeout(LIST_WITHIN)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @logging_options
 @click.pass_context
 def tools(
-    ctx: click.Context, config: str | None, endpoint: str | None, as_json: bool, logging: Logging
+    ctx: click.Context,
+    config: str | None,
+    endpoint: str | None,
+    timeout: float | None,
+    as_json: bool,
+    logging: Logging,
 ) -> int:
     """List the tools of the config's servers, as its endpoints see them. Needs no endpoint.
 
@@ -84,7 +108,8 @@ def tools(
         _tell(calling.failed)
         return 1 if calling.failed else 0
 
-    return _with_session(Asked(config, command=ctx.meta[COMMAND]), endpoint, logging, body)
+    asked = Asked(config, command=ctx.meta[COMMAND])
+    return hold(asked, endpoint, Limit(LIST_WITHIN, timeout), logging, body)
 
 
 @click.command(cls=TakesCommand)
@@ -92,6 +117,14 @@ def tools(
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE… | JSON | -]")
 @config_option
 @_over_endpoint
+@_timeout(CALL_WITHIN)
+@click.option(
+    "--save",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the pictures and sounds of the result to new files there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @logging_options
 @click.pass_context
@@ -101,6 +134,8 @@ def call(
     arguments: tuple[str, ...],
     config: str | None,
     endpoint: str | None,
+    timeout: float | None,
+    folder: Path | None,
     as_json: bool,
     logging: Logging,
 ) -> int:
@@ -113,61 +148,32 @@ def call(
     xzpipe call calculator expression='25 * 17'
     xzpipe call calculator '{"expression": "25 * 17"}'
     """
+    from xzpipe.cli.save import prepare, save
 
     given = read_arguments(arguments)
+    if folder is not None:
+        prepare(folder)
 
     async def body(calling: "Calling") -> int:
         from xzpipe.cli import render
 
         schema = _schema(await calling.session.tools(), tool, calling.failed)
         _tell(calling.failed)
-        result = await calling.session.call(tool, given(schema))
+        with render.progress(wanted=logging.level is None and not as_json) as watch:
+            result = await calling.session.call(tool, given(schema), watch)
+        saved = save(result, tool, folder) if folder is not None else None
         if as_json:
             render.json_of(result)
+            for path in saved.paths.values() if saved else ():
+                _note("saved:", "green", str(path))
         else:
-            render.result(result)
-        return 1 if result.get("isError") else 0
+            render.result(result, saved.paths if saved else None)
+        for problem in saved.problems if saved else ():
+            _note("error:", "red", problem)
+        return 1 if result.get("isError") or (saved and saved.problems) else 0
 
-    return _with_session(Asked(config, command=ctx.meta[COMMAND]), endpoint, logging, body)
-
-
-def _with_session(asked: Asked, endpoint: str | None, logging: Logging, body: "Body") -> int:
-    logging = logging.no_chattier_than("warning")
-    if endpoint is None:
-        return _at_servers(asked, logging, body)
-    if asked.config is not None or asked.command:
-        raise UsageError(
-            "--endpoint calls servers that run elsewhere: it goes with no --config and no COMMAND"
-        )
-    return _at_endpoint(endpoint, logging, body)
-
-
-def _at_servers(asked: Asked, logging: Logging, body: "Body") -> int:
-    from xzpipe import app
-
-    env = environment()
-    config = asked.load(env)
-    emit = logging.setup(env, config.secrets, config)
-
-    async def main(guard: "Guard") -> int:
-        async with app.calling_servers(guard, config, emit) as calling:
-            return await body(calling)
-
-    return app.main(main)
-
-
-def _at_endpoint(endpoint: str, logging: Logging, body: "Body") -> int:
-    from xzpipe import app
-    from xzpipe.core.endpoint import parse_endpoint
-
-    address = parse_endpoint(endpoint, "--endpoint")
-    logging.setup(environment(), address.secrets)
-
-    async def main(_: "Guard") -> int:
-        async with app.calling_endpoint(address) as session:
-            return await body(app.Calling(session))
-
-    return app.main(main)
+    asked = Asked(config, command=ctx.meta[COMMAND])
+    return hold(asked, endpoint, Limit(CALL_WITHIN, timeout), logging, body)
 
 
 def _note(label: str, colour: str, text: str) -> None:

@@ -6,14 +6,17 @@ Every string of a server or an endpoint passes `safe`: what they send is shown, 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from xzpipe.cli.save import attached
 from xzpipe.config.load import Config
 from xzpipe.core.endpoint import redact
 from xzpipe.core.tools import Listed
@@ -22,6 +25,7 @@ from xzpipe.logs import safe
 from xzpipe.process import resolve
 
 PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
+LONGEST_MESSAGE = 200  # characters; a terminal's line is hardly longer
 # json leaves these as they are; a terminal would obey some, and half a character has no encoding
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -111,20 +115,57 @@ def tools(found: list[dict[str, Any]]) -> None:
     _console().print(table)
 
 
-def result(found: dict[str, Any]) -> None:
-    """What a tool answered: its texts as they are; of other content, what it is."""
+def result(found: dict[str, Any], paths: Mapping[int, Path] | None = None) -> None:
+    """What a tool answered: its texts as they are; of other content, where it was saved to, by its
+    place, or what it is."""
     failed = bool(found.get("isError"))
     at_terminal = (sys.stderr if failed else sys.stdout).isatty()
     contents = found.get("content")
-    for content in contents if isinstance(contents, list) else ():
+    for place, content in enumerate(contents if isinstance(contents, list) else ()):
         if isinstance(content, dict) and content.get("type") == "text":
             text = str(content.get("text"))
+        elif paths and place in paths:
+            text = str(paths[place])
         else:
-            kind = content.get("type") if isinstance(content, dict) else "?"
-            text = f"[{kind} content: see --json]"
+            text = _hint(content, saving=paths is not None)
         if at_terminal:
             text = "\n".join(map(safe, text.split("\n")))
         click.echo(text, err=failed, color=True)  # else click takes out what looks like a colour
+
+
+def _hint(content: object, saving: bool) -> str:
+    kind = content.get("type") if isinstance(content, dict) else "?"
+    found = attached(content)
+    what = f"{kind} content, {found[0]}" if found and found[0] else f"{kind} content"
+    return f"[{what}: see {'--save DIR, or ' if found and not saving else ''}--json]"
+
+
+@contextmanager
+def progress(wanted: bool = True) -> Iterator[Callable[[float, float | None, str], None] | None]:
+    """A bar on stderr until the block ends, once there is progress that it can be told of. None
+    where nobody would see it."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not (wanted and sys.stderr.isatty() and console.is_interactive):
+        yield None
+        return
+    share = TextColumn("{task.fields[share]}", markup=False)
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    message = TextColumn("{task.description}", markup=False, table_column=rest)
+    bar = Progress(BarColumn(), share, message, console=console, transient=True, expand=True)
+    task = bar.add_task("", total=None, share="")
+
+    def watch(done: float, total: float | None, message: str) -> None:
+        share = f"{min(max(done / total, 0), 1):.0%}" if total else f"{done:g}"
+        said = safe(" ".join(message[:LONGEST_MESSAGE].split()))
+        bar.update(task, completed=done, total=total, description=said, share=share)
+        bar.start()
+
+    try:
+        yield watch
+    finally:
+        bar.stop()
 
 
 def json_of(found: object) -> None:

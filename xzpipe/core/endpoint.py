@@ -45,8 +45,10 @@ class Endpoint:
     @property
     def call_side(self) -> "Endpoint":
         """The address where this endpoint is called from, as self-hosted ones have it (wire.md
-        §3)."""
+        §3): this one, if it is of that side already."""
         parts = urlsplit(self.url)
+        if parts.path.rfind("/call/") > parts.path.rfind("/mcp/"):
+            return self
         if "/mcp/" not in parts.path:
             raise UsageError(
                 f"the endpoint {self} has no side to call from",
