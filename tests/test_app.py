@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from tests.core.kit import seeing
-from tests.endpoints import TOKEN, broker
+from tests.endpoints import TOKEN, broker, wire
 from tests.servers import alive, ended, entry, stub
 from tests.servers.session import WAIT, Bell
 from xzpipe import app
@@ -22,17 +22,16 @@ from xzpipe.config.load import Config, load
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import (
     Event,
-    LinkUp,
     NameChanged,
     ServerDown,
     ServerReady,
     ServerStarting,
     ServerStopped,
 )
+from xzpipe.core.link_events import LinkUp
 from xzpipe.core.shaping import Shape
 from xzpipe.errors import CallError, ServerError, UsageError
 from xzpipe.guard import Guard
-from xzpipe.serve import listening
 
 ENV = {"PATH": os.environ["PATH"]}
 DIRECT = {"proxy": "none", "backoff": {"initial": 0.01, "maximum": 0.05}}
@@ -308,21 +307,10 @@ class Announced:
         self.bell.ring()
 
 
-@pytest.mark.anyio
-async def test_a_local_endpoint_waits_longer_than_its_slowest_server_may_take(
-    tmp_path, monkeypatch
-):
+def test_a_local_endpoint_waits_longer_than_its_slowest_server_may_take(tmp_path):
     """Else its own limit, and its own words, would end a call that a server has longer for."""
-    given: dict[str, Any] = {}
-
-    def listen(emit: Any, **options: Any) -> Any:
-        given.update(options)
-        return listening(emit, **options)
-
-    monkeypatch.setattr(app, "listening", listen)
     servers = {"one": {**entry(), "timeout": 5}, "two": {**entry(), "timeout": 600}}
-    async with app.local_endpoint(config(tmp_path, servers), lambda _: None):
-        assert given["call_timeout"] == 610
+    assert app.local_serving(config(tmp_path, servers)).call_timeout == 610
 
 
 # Calling
@@ -406,8 +394,9 @@ async def test_an_endpoint_that_cannot_be_called_is_a_call_error_without_its_tok
         with pytest.raises(CallError) as failed:
             async with app.calling_endpoint(Endpoint(endpoint.url)):
                 pass
-    assert failed.value.message.endswith(
-        "/mcp/?token=***: there is no endpoint at this address (HTTP 404)"
+    assert failed.value.message == (
+        "there is no endpoint at this address (HTTP 404): "
+        f"ws://127.0.0.1:{endpoint.port}/mcp/?token=***"
     )
     assert failed.value.hint
     with pytest.raises(UsageError, match="no side to call from"):
@@ -437,11 +426,59 @@ async def _hang_up(endpoint: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_caller_of_an_endpoint_needs_no_server():
+async def test_a_connection_that_does_not_come_about_in_time_is_a_call_error():
+    async with broker() as endpoint, wire(endpoint.url) as mute:
+        mute.freeze(new=True)
+        with pytest.raises(CallError) as failed, anyio.fail_after(WAIT):
+            async with app.calling_endpoint(Endpoint(mute.url), connect_within=0.05):
+                pass
+    assert failed.value.message.startswith("the endpoint did not answer in time (0.05 s): ws://")
+    assert TOKEN not in failed.value.message
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_does_not_come_in_time_is_a_call_error():
+    async with broker() as endpoint:
+        with pytest.RaisesGroup(pytest.RaisesExc(CallError, match=r"0\.05 s are over")):
+            with anyio.fail_after(WAIT):
+                async with app.calling_endpoint(Endpoint(endpoint.url), answer_within=0.05):
+                    pass
+        await endpoint.all_gone()
+
+
+@pytest.mark.anyio
+async def test_a_token_that_is_refused_after_the_upgrade_has_its_remedy():
+    async with broker() as endpoint:
+        endpoint.hang_up(1008, "token解密失败")
+        with pytest.RaisesGroup(CallError) as failed:
+            async with app.calling_endpoint(Endpoint(endpoint.url)):
+                pass
+    [error] = failed.value.exceptions
+    assert error.message.endswith("the endpoint refuses this token (1008 token解密失败)")
+    assert "%-encoded" in error.hint
+
+
+@pytest.mark.anyio
+async def test_either_side_of_an_endpoint_can_be_given_to_call_it(tmp_path):
+    chosen = config(tmp_path, {"one": entry("--only", "echo")})
+    async with anyio.create_task_group() as tasks:
+        announced = Announced()
+        tasks.start_soon(app.run_local, Guard(), chosen, lambda _: None, announced)
+        await announced.bell.until(lambda: announced.addresses)
+        [address] = announced.addresses
+        for side in (address, address.call_side):
+            async with app.calling_endpoint(side) as session:
+                assert [tool["name"] for tool in await session.tools()] == ["echo"]
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_caller_of_an_endpoint_without_a_server_is_told_what_is_missing(tmp_path):
     async with (
-        listening(lambda _: None) as endpoint,
-        app.calling_endpoint(Endpoint(endpoint.url("t"))) as session,
+        app.local_endpoint(config(tmp_path, {"one": entry()}), lambda _: None) as endpoint,
+        app.calling_endpoint(endpoint) as session,
     ):
-        assert await session.tools() == []
+        with pytest.raises(CallError, match=r"^no MCP server is connected to this endpoint"):
+            await session.tools()
         with pytest.raises(CallError, match=r"no MCP server is connected \(-32001\)"):
             await session.call("add", {})

@@ -10,9 +10,10 @@ from tests.core.kit import seeing
 from tests.servers.session import WAIT
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.effects import DropClient, DropServer, Effect, ToClient, ToServer, WakeAt
-from xzpipe.core.events import Event, LinkClosed, ToolCalled
+from xzpipe.core.events import Event, ToolCalled
 from xzpipe.core.hub import Hub
 from xzpipe.core.lines import Overlong
+from xzpipe.core.link_events import LinkClosed
 from xzpipe.core.plan import View
 
 pytestmark = pytest.mark.anyio

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "errors": (),
     "core": ("errors",),
     "config": ("core", "errors"),
+    "agent_token": ("errors",),
     "background": (),
     "outbox": (),
     "frames": (),
@@ -31,21 +32,33 @@ MAY_IMPORT = {
     "server_life": ("bridge", "core", "errors", "guard", "process", "retry"),
     "link_life": ("bridge", "core", "retry", "websocket"),
     "endpoint_life": ("bridge", "core", "link_life", "websocket"),
-    "serve": ("bridge", "core", "frames", "websocket"),
+    "agent": ("bridge", "core", "websocket"),
+    "serve": ("agent", "bridge", "core", "frames", "websocket"),
+    "hosting": ("agent_token", "bridge", "config", "core", "errors", "process", "serve"),
     "app": (
         "bridge", "client", "config", "core", "endpoint_life", "errors", "guard", "process",
         "serve", "server_life", "websocket",
     ),
     "demo": ("app", "config", "core", "errors", "guard"),
     "cli": (
-        "app", "config", "core", "demo", "errors", "guard", "logs", "process",
+        "agent_token", "app", "config", "core", "demo", "errors", "guard", "hosting", "logs",
+        "process",
     ),
     "__main__": ("cli",),
 }  # fmt: skip
 
 # Third-party packages, and the only modules that may import them.
 HOMES = {
-    "click": {"cli/inspect", "cli/main", "cli/options", "cli/render", "cli/run"},
+    "click": {
+        "cli/endpoint",
+        "cli/inspect",
+        "cli/main",
+        "cli/options",
+        "cli/render",
+        "cli/run",
+        "cli/serve",
+    },
+    "cryptography": {"agent_token"},
     "dotenv": {"config/env"},
     "rich": {"cli/render", "logs"},
     "tenacity": {"retry"},

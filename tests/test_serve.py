@@ -2,18 +2,24 @@
 
 import contextlib
 import json
+import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.servers.session import WAIT, Session
+from xzpipe.core.admission import Rules
 from xzpipe.core.events import Event, ToolCalled
+from xzpipe.core.link_events import Refused
 from xzpipe.core.verdict import REPLACED
-from xzpipe.serve import MAX_AGENTS, LocalEndpoint, listening
+from xzpipe.errors import UsageError
+from xzpipe.serve import EndpointServer, Serving, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -23,13 +29,14 @@ GREETING = {"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": {
 class Local:
     """The endpoint under test, and those who connect to it."""
 
-    def __init__(self, endpoint: LocalEndpoint, events: list[Event]) -> None:
+    def __init__(self, endpoint: EndpointServer, events: list[Event]) -> None:
         self.endpoint = endpoint
         self.events = events
         self.stack = contextlib.AsyncExitStack()
 
     def url(self, side: str, token: str = "t", query: str = "") -> str:
-        return self.endpoint.url(token).replace("/mcp/", f"/{side}/") + query
+        root = f"ws://127.0.0.1:{self.endpoint.port}/mcp_endpoint"
+        return f"{root}/{side}/?token={token}{query}"
 
     async def connect(self, url: str) -> ClientConnection:
         return await self.stack.enter_async_context(connect(url, proxy=None, close_timeout=1))
@@ -128,10 +135,22 @@ class Caller(Session):
                 pass
 
 
+RULES = {"key", "most", "most_of_agent"}
+
+
+def agent_of(token: str) -> str:
+    """The agent is what stands before the first dash; nobody's tokens begin with one."""
+    if token.startswith("-"):
+        raise UsageError("this token is not of this endpoint")
+    return token.partition("-")[0]
+
+
 @contextlib.asynccontextmanager
 async def local(**options: Any) -> AsyncIterator[Local]:
     events: list[Event] = []
-    async with listening(events.append, **options) as endpoint:
+    rules = Rules(agent_of=agent_of, **{k: v for k, v in options.items() if k in RULES})
+    rest = {key: value for key, value in options.items() if key not in RULES}
+    async with listening(Serving(rules, **rest), events.append) as endpoint:
         here = Local(endpoint, events)
         async with here.stack:
             yield here
@@ -149,13 +168,16 @@ async def status_of(url: str) -> int:
 @pytest.mark.parametrize(
     ("target", "status"),
     [
-        ("/", 404),
-        ("/mcp_endpoint/", 404),
+        ("/", 200),  # by way of the next
+        ("/mcp_endpoint/", 200),
+        ("/mcp_endpoint/health", 401),
+        ("/mcp_endpoint/health?key=wrong", 401),
         ("/mcp_endpoint/mcp?token=t", 404),
         ("/mcp_endpoint/other/?token=t", 404),
         ("//mcp_endpoint/mcp/?token=t", 404),
         ("/mcp_endpoint/mcp/", 401),
         ("/mcp_endpoint/mcp/?token=", 401),
+        ("/mcp_endpoint/mcp/?token=-other", 401),
         ("/mcp_endpoint/call/?server_id=a", 401),
     ],
 )
@@ -164,27 +186,95 @@ async def test_what_is_no_way_in_is_refused(target, status):
         assert await status_of(f"ws://127.0.0.1:{here.endpoint.port}{target}") == status
 
 
-async def test_there_is_a_limit_to_tokens_and_none_to_connections_with_one():
-    async with local() as here:
-        for n in range(MAX_AGENTS):
-            await here.connect(here.url("call", f"token-{n}"))
-        assert await status_of(here.url("call", "one-more")) == 429
-        assert await status_of(here.url("mcp", "one-more")) == 429
-        await (await here.caller("token-0")).ping()
+async def test_there_is_a_limit_to_connections_in_all_and_of_each_agent():
+    async with local(most=5, most_of_agent=3) as here:
+        for _ in range(3):
+            await here.connect(here.url("call", "a"))
+        assert await status_of(here.url("mcp", "a")) == 429
+        for _ in range(2):
+            await here.connect(here.url("call", "b"))
+        assert await status_of(here.url("call", "b")) == 429
+        assert await status_of(here.url("call", "c")) == 429
+        assert [event.status for event in here.events if isinstance(event, Refused)] == [429] * 3
 
 
 async def test_an_agent_without_connections_is_forgotten():
-    async with local() as here:
-        for n in range(2 * MAX_AGENTS):
-            async with connect(here.url("call", f"token-{n}"), proxy=None):
+    async with local(most=1) as here:
+        for n in range(10):
+            async with connect(here.url("call", str(n)), proxy=None):
                 pass
+            with anyio.fail_after(WAIT):
+                while here.endpoint._agents:
+                    await anyio.lowlevel.checkpoint()
 
 
-async def test_it_listens_on_this_machine_alone():
+async def test_tokens_of_one_agent_meet_and_others_never_do():
     async with local() as here:
-        assert here.endpoint.url("a").startswith("ws://127.0.0.1:")
-        assert here.endpoint.url("a").endswith("/mcp_endpoint/mcp/?token=a")
-        assert here.endpoint.port > 0
+        await here.server("add", token="a-1")
+        await (await here.caller("a-2")).knows("add")
+        await (await here.caller("b-1")).knows()
+        refused = (await (await here.caller("b-1")).call("add", {}))["error"]
+        assert (refused["code"], refused["message"]) == (
+            -32001,
+            "agent b: no MCP server is connected",
+        )
+
+
+async def test_what_the_endpoint_is_and_how_it_is_can_be_asked_over_http():
+    async with local(key="hush-hush") as here:
+        await here.server("add", "sub", token="a", server_id="calc")
+        await here.server("now", token="a", server_id="time")
+        await (await here.caller("b")).ping()
+        root = f"http://127.0.0.1:{here.endpoint.port}"
+        about = await fetched(f"{root}/")
+        assert about["result"]["status"] == "running"
+        health = (await fetched(f"{root}/mcp_endpoint/health?key=hush-hush"))["result"]
+        assert health == {
+            "status": "success",
+            "connections": {
+                "mcp_server_connections": 2,
+                "robot_connections": 1,
+                "total_connections": 3,
+                "multi_server_support": True,
+                "available_agents": ["a"],
+                "total_tools": 3,
+                "mcp_servers": {
+                    "a": {
+                        "calc": {"tools_count": 2, "tools": ["add", "sub"]},
+                        "time": {"tools_count": 1, "tools": ["now"]},
+                    },
+                    "b": {},
+                },
+            },
+        }
+
+
+async def fetched(url: str) -> Any:
+    def fetch() -> Any:
+        with urllib.request.urlopen(url, timeout=WAIT) as response:
+            assert response.headers["Content-Type"] == "application/json"
+            return json.load(response)
+
+    return await anyio.to_thread.run_sync(fetch)
+
+
+async def test_scripts_of_other_pages_are_not_let_in_unless_they_are_named():
+    async with local(origins=("https://mine",)) as here:
+        url = here.url("call")
+        async with connect(url, proxy=None, origin="https://mine"):
+            pass
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, proxy=None, origin="https://other")
+        assert refused.value.response.status_code == 403
+
+
+async def test_a_frame_over_the_limit_closes_its_connection():
+    async with local(max_message_bytes=1000) as here:
+        connection = await here.connect(here.url("call"))
+        await connection.send("x" * 1001)
+        with anyio.fail_after(WAIT):
+            await connection.wait_closed()
+        assert connection.close_code == 1009
 
 
 # Towards servers
@@ -323,7 +413,7 @@ async def test_callers_use_the_same_ids_at_the_same_time():
 async def test_without_a_server_a_call_is_answered_with_an_error():
     async with local() as here:
         answer = await (await here.caller()).call("add")
-        assert answer["error"] == {"code": -32001, "message": "no MCP server is connected"}
+        assert answer["error"] == {"code": -32001, "message": "agent t: no MCP server is connected"}
 
 
 async def test_a_server_has_as_long_for_a_call_as_was_said():
@@ -348,7 +438,7 @@ async def test_a_caller_that_leaves_costs_others_nothing():
 
 async def test_in_the_end_every_connection_is_closed():
     async with contextlib.AsyncExitStack() as stack:
-        async with listening(lambda _: None) as endpoint:
+        async with listening(Serving(Rules(agent_of)), lambda _: None) as endpoint:
             urls = [Local(endpoint, []).url(side) for side in ("mcp", "call")]
             ends = [await stack.enter_async_context(connect(url, proxy=None)) for url in urls]
         for connection in ends:
@@ -360,7 +450,7 @@ async def test_in_the_end_every_connection_is_closed():
 async def test_a_port_may_be_chosen_and_one_that_is_taken_is_refused():
     async with local() as here:
         with pytest.raises((OSError, BaseExceptionGroup)) as failed:
-            async with listening(lambda _: None, port=here.endpoint.port):
+            async with listening(Serving(Rules(agent_of), port=here.endpoint.port), lambda _: None):
                 pass
         error = failed.value
         assert isinstance(error, OSError) or error.subgroup(OSError)

@@ -14,22 +14,23 @@ import anyio
 from anyio.abc import TaskGroup
 
 from xzpipe.bridge import Bridge, Emit, Peer
-from xzpipe.client import GRACE, Session
+from xzpipe.client import ANSWER_WITHIN, CONNECT_WITHIN, GRACE, EndpointSession, Session
 from xzpipe.config.load import Config
 from xzpipe.config.settings import Settings
+from xzpipe.core.admission import MCP_PATH, Rules
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, ServerDown, ServerReady
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT
-from xzpipe.core.plan import ALL_TOOLS, Mode, Plan, View
+from xzpipe.core.plan import UNSHAPED
 from xzpipe.core.tools import Listed
-from xzpipe.core.verdict import judge
+from xzpipe.core.verdict import Cause, judge
 from xzpipe.endpoint_life import keep_endpoint
 from xzpipe.errors import INTERRUPTED, CallError, ServerError
 from xzpipe.guard import Guard
 from xzpipe.process import POSIX
-from xzpipe.serve import listening
+from xzpipe.serve import Serving, listening
 from xzpipe.server_life import keep_server
 from xzpipe.websocket import DialFailed, Dialling, dial
 
@@ -107,27 +108,28 @@ async def run(guard: Guard, config: Config, emit: Emit) -> int:
 def linked_to(endpoint: Endpoint, config: Config) -> Config:
     """The same config with all servers linked to this endpoint alone: one of our own, which tells
     servers apart and hears of changed lists."""
-    names = tuple(launch.name for launch in config.servers)
-    view = replace(_everything(config), servers=frozenset(names))
-    mode = config.plans[0].mode if len(config.plans) == 1 else Mode.SEPARATE
-    plan = Plan("", endpoint, names, view, mode, server_id=True, rereads=False)
+    servers = frozenset(launch.name for launch in config.servers)
+    plan = config.everything.only(servers)
+    view = replace(plan.view, shape=UNSHAPED)
+    plan = replace(plan, address=endpoint, view=view, server_id=True, rereads=False)
     return replace(config, plans=(plan,))
 
 
-def _everything(config: Config) -> View:
-    """All servers of a config under their own policies, and under an endpoint's if there is but
-    one."""
-    own = {server: each for plan in config.plans for server, each in plan.view.own.items()}
-    policy = config.plans[0].view.policy if len(config.plans) == 1 else ALL_TOOLS
-    return View(own=own, policy=policy)
+def local_serving(config: Config) -> Serving:
+    """How an endpoint of our own is to be, for the servers of a config: each token is an agent."""
+    return Serving(
+        Rules(agent_of=str),
+        call_timeout=_longest_call(config) + GRACE,
+        max_message_bytes=config.settings.max_message_bytes,
+        names_agents=False,  # they are secrets here
+    )
 
 
 @asynccontextmanager
 async def local_endpoint(config: Config, emit: Emit) -> AsyncIterator[Endpoint]:
     """The address of an endpoint of our own on this machine, for the servers of a config."""
-    limit, patience = config.settings.max_message_bytes, _longest_call(config) + GRACE
-    async with listening(emit, max_message_bytes=limit, call_timeout=patience) as local:
-        yield Endpoint(local.url(token_urlsafe(12)))
+    async with listening(local_serving(config), emit) as local:
+        yield Endpoint(f"ws://127.0.0.1:{local.port}{MCP_PATH}?token={token_urlsafe(12)}")
 
 
 async def run_local(
@@ -181,9 +183,10 @@ async def calling_servers(guard: Guard, config: Config, emit: Emit) -> AsyncIter
                 settled.set()
 
     async with serving(guard, config, watch) as (bridge, _):
+        view = replace(config.everything.view, shape=UNSHAPED)
         ask = partial(bridge.client_text, "command")
         session = Session(ask, _longest_call(config) + GRACE, user_tools=True)
-        bridge.client_joined("command", Peer(session.receive, session.lost), _everything(config))
+        bridge.client_joined("command", Peer(session.receive, session.lost), view)
         if waiting:
             await settled.wait()
         if failed and len(failed) == len(config.servers):
@@ -206,17 +209,23 @@ def _seen(hub: Hub, config: Config, emit: Emit) -> dict[str, tuple[Listed, ...]]
 
 
 @asynccontextmanager
-async def calling_endpoint(endpoint: Endpoint) -> AsyncIterator[Session]:
-    """A session over the calling side of an endpoint. Raises `CallError`."""
+async def calling_endpoint(
+    endpoint: Endpoint,
+    answer_within: float = ANSWER_WITHIN,
+    connect_within: float = CONNECT_WITHIN,
+) -> AsyncIterator[Session]:
+    """A session over the calling side of an endpoint; limits in seconds. Raises `CallError`."""
     try:
-        socket = await dial(endpoint.call_side, Dialling())
+        socket = await dial(endpoint.call_side, Dialling(open_timeout=connect_within))
     except DialFailed as failed:
         verdict = judge(failed.failure)
-        raise CallError(f"{endpoint}: {verdict.cause}", verdict.hint) from None
-    session = Session(socket.put)
+        late = f" ({connect_within:g} s)" if failed.failure.cause is Cause.TIMEOUT else ""
+        raise CallError(f"{verdict.cause}{late}: {endpoint}", verdict.hint) from None
+    session = EndpointSession(socket.put, answer_within)
 
     async def listen() -> None:
-        session.lost(judge(await socket.run(session.receive)).cause)
+        verdict = judge(await socket.run(session.receive))
+        session.lost(verdict.cause, verdict.hint)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)

@@ -1,182 +1,131 @@
-"""A local MCP endpoint: where `demo`, `run --local` and the tests connect to.
+"""An endpoint server: where `xzpipe endpoint serve`, `demo`, `run --local` and tests connect to.
 
 It has the two sides of a self-hosted endpoint (wire.md §3): servers connect to `/mcp/`, callers to
-`/call/`, both with a token, and each token has a hub of its own. Towards servers it plays the
-official broker (wire.md §2): initialize with id 0, tools/list with id 1, a ping every 60 s, and
-close code 4004 when one of them is not answered.
+`/call/`, both with a token, and each agent has a hub of its own. Who is not let in is told so
+before the upgrade.
 """
 
-from collections.abc import AsyncIterator, Iterator
+import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import count
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from xzpipe.bridge import Bridge, Emit, Peer
-from xzpipe.core.endpoint import query_of
-from xzpipe.core.hub import MAX_MESSAGE_BYTES, Hub
-from xzpipe.core.launch import CALL_TIMEOUT
-from xzpipe.core.plan import View
-from xzpipe.core.verdict import REPLACED, Cause
+from xzpipe.agent import Agent, health
+from xzpipe.bridge import Emit
+from xzpipe.core.admission import Answer, Entrance, Rules, Side, admit
+from xzpipe.core.hub import MAX_MESSAGE_BYTES
+from xzpipe.core.link_events import Refused
 from xzpipe.frames import Accepted
 from xzpipe.websocket import CLOSE_TIMEOUT, Socket, logger
 
-MCP_PATH = "/mcp_endpoint/mcp/"
-CALL_PATH = "/mcp_endpoint/call/"
+CALL_TIMEOUT = 30.0  # seconds; the servers in use wait as long for a tool (wire.md §3)
 INITIALIZE_WITHIN = 10.0  # seconds, then close 4004; as the official broker
-PING_EVERY = 60.0  # seconds
-MAX_AGENTS = 64  # it is for one machine; every token makes an agent
+PING_INTERVAL = 30.0  # seconds; a peer that has not answered as much later is dropped
 
 
-@dataclass(slots=True)
-class _Agent:
-    """What one token stands for."""
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How to serve. Port 0 is a free one; times in seconds. `names_agents`: an agent's name may be
+    said, to callers and in the log. `origins`: the pages whose scripts may connect."""
 
-    bridge: Bridge
-    scope: anyio.CancelScope
-    servers: dict[str, Socket] = field(default_factory=dict)
-    callers: int = 0
-    serials: Iterator[int] = field(default_factory=lambda: count(1))
+    rules: Rules
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+    origins: tuple[str, ...] = ()
+    call_timeout: float = CALL_TIMEOUT
+    initialize_within: float = INITIALIZE_WITHIN
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    names_agents: bool = True
 
-    def unnamed(self) -> str:
-        """A name for a server that gave none."""
-        names = (f"unnamed-{serial}" for serial in self.serials)
-        return next(name for name in names if name not in self.servers)
 
+class EndpointServer:
+    """An endpoint server that is listening; made by `listening`."""
 
-class LocalEndpoint:
-    """An endpoint that is listening; made by `listening`."""
-
-    def __init__(
-        self,
-        tasks: TaskGroup,
-        emit: Emit,
-        max_message_bytes: int,
-        initialize_within: float,
-        call_timeout: float,
-    ) -> None:
+    def __init__(self, tasks: TaskGroup, serving: Serving, emit: Emit) -> None:
         self.port = 0
         self._tasks = tasks
+        self._serving = serving
         self._emit = emit
-        self._max = max_message_bytes
-        self._timeouts = initialize_within, call_timeout
-        self._agents: dict[str, _Agent] = {}
-
-    def url(self, token: str) -> str:
-        """The address for servers; its other side is for callers."""
-        return f"ws://127.0.0.1:{self.port}{MCP_PATH}?token={token}"
+        self._agents: dict[str, Agent] = {}
 
     def screen(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse what is no way in, before the upgrade."""
-        path, query = query_of(request.path)
-        token = query.get("token", "")
-        if path not in (MCP_PATH, CALL_PATH):
-            return connection.respond(HTTPStatus.NOT_FOUND, "there is no endpoint here\n")
-        if not token:
-            return connection.respond(HTTPStatus.UNAUTHORIZED, "a token is missing\n")
-        if token not in self._agents and len(self._agents) >= MAX_AGENTS:
-            return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens\n")
-        return None
+        """Let a connection in, or answer over HTTP, before the upgrade."""
+        found = self._admitted(request)
+        if isinstance(found, Entrance):
+            return None
+        if found.reason:
+            self._emit(Refused(found.status, found.reason))
+        response = connection.respond(HTTPStatus(found.status), "")
+        response.body = found.body
+        del response.headers["Content-Length"], response.headers["Content-Type"]
+        response.headers["Content-Length"] = str(len(found.body))
+        response.headers["Content-Type"] = "application/json"
+        if found.location:
+            response.headers["Location"] = found.location
+        return response
 
     async def serve(self, connection: ServerConnection) -> None:
         """One connection, from its upgrade to its end."""
         assert connection.request is not None and isinstance(connection, Accepted)
-        path, query = query_of(connection.request.path)
-        token = query["token"]
-        agent = self._agents.get(token) or self._begin(token)
+        entrance = self._admitted(connection.request)
+        if not isinstance(entrance, Entrance):  # the last place was taken since
+            return await connection.close(1013)
+        agent = self._agents.get(entrance.agent) or self._begin(entrance.agent)
+        agent.connections += 1
         socket = Socket(connection)
-        if path == CALL_PATH:
-            await _serve_caller(agent, socket)
-        else:
-            server_id = query.get("server_id", "")
-            await _serve_server(agent, socket, server_id, *self._timeouts)
-        if not agent.servers and not agent.callers and self._agents.get(token) is agent:
-            del self._agents[token]
-            agent.scope.cancel()
+        try:
+            if entrance.side is Side.CALLER:
+                await agent.serve_caller(socket)
+            else:
+                limits = self._serving.initialize_within, self._serving.call_timeout
+                await agent.serve_server(socket, entrance.server_id, *limits)
+        finally:
+            agent.connections -= 1
+            if not agent.connections:
+                del self._agents[entrance.agent]
+                agent.end()
 
-    def _begin(self, token: str) -> _Agent:
-        hub = Hub(
-            max_message_bytes=self._max, first_id=0, label_servers=True, ping_every=PING_EVERY
-        )
-        agent = self._agents[token] = _Agent(Bridge(hub, self._emit), anyio.CancelScope())
-        self._tasks.start_soon(_run, agent)
+    def _admitted(self, request: Request) -> Entrance | Answer:
+        held = {name: agent.connections for name, agent in self._agents.items()}
+        return admit(request.path, self._serving.rules, held, lambda: health(self._agents))
+
+    def _begin(self, name: str) -> Agent:
+        shown = name if self._serving.names_agents else ""
+        agent = Agent(shown, self._emit, self._serving.max_message_bytes)
+        self._agents[name] = agent
+        self._tasks.start_soon(agent.run)
         return agent
 
 
-async def _run(agent: _Agent) -> None:
-    with agent.scope:
-        await agent.bridge.run()
-
-
-async def _serve_caller(agent: _Agent, socket: Socket) -> None:
-    client = f"caller-{next(agent.serials)}"
-    agent.bridge.client_joined(client, Peer(socket.put, socket.drop), View())
-    agent.callers += 1
-    try:
-        failure = await socket.run(lambda text: agent.bridge.client_text(client, text))
-    finally:
-        agent.callers -= 1
-        agent.bridge.client_left(client)
-    await socket.close(1011, failure.reason)
-
-
-async def _serve_server(
-    agent: _Agent, socket: Socket, server_id: str, initialize_within: float, call_timeout: float
-) -> None:
-    """Without a `server_id`, each connection is a server of its own; with one, the newest is it."""
-    server = server_id or agent.unnamed()
-    bridge = agent.bridge
-    if older := agent.servers.get(server):
-        older.drop(REPLACED)
-        bridge.server_removed(server)
-    agent.servers[server] = socket
-
-    def receive(line: bytes) -> None:
-        if agent.servers.get(server) is socket:
-            bridge.server_line(server, line)
-
-    peer = Peer(socket.put, socket.drop)
-    bridge.server_started(server, peer, initialize_within, call_timeout)
-    try:
-        failure = await socket.run(receive)
-    finally:
-        replaced = agent.servers.get(server) is not socket
-        if not replaced:
-            del agent.servers[server]
-            bridge.server_removed(server)
-    if replaced:
-        await socket.close(1000, REPLACED)
-    elif failure.cause is Cause.OURS:
-        await socket.close(4004, "Internal server error")
-
-
 @asynccontextmanager
-async def listening(
-    emit: Emit,
-    *,
-    port: int = 0,
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
-    initialize_within: float = INITIALIZE_WITHIN,
-    call_timeout: float = CALL_TIMEOUT,
-) -> AsyncIterator[LocalEndpoint]:
-    """Listen on 127.0.0.1; port 0 takes a free one. Ends with every connection closed."""
+async def listening(serving: Serving, emit: Emit) -> AsyncIterator[EndpointServer]:
+    """Listen until the block ends; then every connection is closed. Raises OSError where it cannot
+    listen."""
     async with anyio.create_task_group() as tasks:
-        endpoint = LocalEndpoint(tasks, emit, max_message_bytes, initialize_within, call_timeout)
+        endpoint = EndpointServer(tasks, serving, emit)
+        options: dict[str, Any] = {"origins": [None, *serving.origins]}
         async with serve(
             endpoint.serve,
-            "127.0.0.1",
-            port,
+            serving.host,
+            serving.port,
             create_connection=Accepted,
             process_request=endpoint.screen,
             compression=None,
-            max_size=max_message_bytes,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_INTERVAL,
+            max_size=serving.max_message_bytes,
             close_timeout=CLOSE_TIMEOUT,
+            ssl=serving.tls,
             logger=logger,
+            **options,
         ) as server:
             endpoint.port = next(iter(server.sockets)).getsockname()[1]
             yield endpoint

@@ -27,7 +27,7 @@ def test_every_command_helps(command, flag):
 
 
 def test_the_commands_are_these():
-    assert set(cli.commands) == {"call", "check", "demo", "run", "tools"}
+    assert set(cli.commands) == {"call", "check", "demo", "endpoint", "run", "tools"}
 
 
 def test_every_option_of_every_command_says_what_it_does():

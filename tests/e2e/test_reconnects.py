@@ -20,9 +20,10 @@ from tests.servers.session import text, value
 from xzpipe.bridge import Bridge
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.events import Event, LinkDown, StaleAnswer
+from xzpipe.core.events import Event, StaleAnswer
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import Launch
+from xzpipe.core.link_events import LinkDown
 from xzpipe.core.plan import Link
 from xzpipe.core.rivals import Rivals
 from xzpipe.guard import Guard

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import click
 
 from xzpipe import __version__
+from xzpipe.cli.endpoint import endpoint
 from xzpipe.cli.inspect import call, check, tools
 from xzpipe.cli.options import Logging, logging_options
 from xzpipe.cli.run import demo, run
+from xzpipe.cli.serve import serve
 from xzpipe.errors import INTERRUPTED, XzpipeError
 
 BUG = 70  # EX_SOFTWARE
@@ -33,7 +35,8 @@ def cli(logging: Logging) -> None:
     click.get_current_context().obj = logging
 
 
-for _command in (run, check, tools, call, demo):
+endpoint.add_command(serve)
+for _command in (run, check, tools, call, endpoint, demo):
     cli.add_command(_command)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from xzpipe.config import lint
-from xzpipe.config.endpoints import Cast, plans
+from xzpipe.config.endpoints import Cast, linked
 from xzpipe.config.env import expand, read_dotenv, read_text
 from xzpipe.config.model import Own, Server, at, convert, found, safe, within
 from xzpipe.config.policies import Notes
@@ -58,6 +58,7 @@ class Config:
     settings: Settings
     warnings: tuple[str, ...]
     plans: tuple[Plan, ...]
+    everything: Plan  # what is seen where no endpoint is asked
     secrets: tuple[str, ...] = field(repr=False)
 
 
@@ -82,7 +83,7 @@ def find(config: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
         if name:
             path = cwd / home(name, env)
             if not os.path.exists(path):
-                raise ConfigError([f"{_shown(path, cwd)}: no such file; {source} names it"])
+                raise ConfigError([f"{shown_path(path, cwd)}: no such file; {source} names it"])
             return path
     return next((path for name in NAMES if os.path.exists(path := cwd / name)), None)
 
@@ -109,8 +110,8 @@ def load(
     env = environment(env, folder, cwd)
     notes, overrides = Notes(), overrides or Overrides()
     problems = notes.problems
-    shown = _shown(cwd / path, cwd) if path else ""
-    tree = _read(cwd / path, shown, problems) if path else {}
+    shown = shown_path(cwd / path, cwd) if path else ""
+    tree = read_tree(cwd / path, shown, problems) if path else {}
     if command:
         tree = {key: value for key, value in tree.items() if key == "xzpipe"}
     own = convert(expand(tree.get("xzpipe"), env, "xzpipe", problems), Own, "xzpipe", problems)
@@ -123,19 +124,28 @@ def load(
         off = {name: each for name, each in raw.items() if is_off(each)}
         entries = [read(name, each, at(key, name), around, problems) for name, each in on.items()]
         cast = Cast(entries, off, alone=overrides.endpoint is not None)
-    linked, secrets = plans(cast, own, around, overrides, notes)
+    links = linked(cast, own, around, overrides, notes)
     if command:
-        servers = [from_command(command, around, secrets)]
+        servers = [from_command(command, around, links.secrets)]
     else:
-        servers = [launch(each, around, secrets, problems) for each in cast.entries]
+        servers = [launch(each, around, links.secrets, problems) for each in cast.entries]
     warnings = tuple(f"{shown}: {each}" for each in (*lint.warnings(tree), *notes.warnings))
     if problems:
         raise ConfigError([f"{shown}: {problem}" for problem in problems], "\n".join(warnings))
-    off_names = tuple(cast.off)
-    return Config(path, tuple(servers), off_names, around.settings, warnings, linked, secrets)
+    return Config(
+        path,
+        tuple(servers),
+        tuple(cast.off),
+        around.settings,
+        warnings,
+        links.plans,
+        links.everything,
+        links.secrets,
+    )
 
 
-def _shown(path: Path, cwd: Path) -> str:
+def shown_path(path: Path, cwd: Path) -> str:
+    """A path as it is shown in a message."""
     return safe(str(path.relative_to(cwd) if path.is_relative_to(cwd) else path))
 
 
@@ -147,7 +157,7 @@ class _Object(dict[str, Any]):
         self.again = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
 
 
-def _read(path: Path, shown: str, problems: list[str]) -> dict[str, Any]:
+def read_tree(path: Path, shown: str, problems: list[str]) -> dict[str, Any]:
     """The file's top object; ConfigError if there is none. Keys given twice go to `problems`."""
     text = read_text(path, shown)
     parse = _parse_yaml if path.suffix in (".yaml", ".yml") else _parse_json

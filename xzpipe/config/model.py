@@ -25,6 +25,8 @@ Scalar = Annotated[Any, Meta(extra_json_schema={"type": ["string", "integer", "b
 Args = Annotated[list[Scalar], Meta(description="a list of strings")]
 Variables = Annotated[dict[str, Scalar], Meta(description="an object of strings")]
 Seconds = Annotated[float, Meta(gt=0, le=YEAR, description="seconds above 0, a year at most")]
+Wait = Annotated[Seconds | None, Meta(description="seconds above 0, a year at most")]
+Port = Annotated[Annotated[int, Meta(ge=0, le=65535)] | None, Meta(description="0 to 65535")]
 Switch = Annotated[bool, Meta(description="true or false")]
 Count = Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="a whole number, at least 1")]
 Limit = Annotated[  # the lower bound is a problem of its own, see `endpoints`
@@ -118,6 +120,20 @@ class Named(Common, frozen=True, kw_only=True, rename="camel", forbid_unknown_fi
     servers: Annotated[MaybeGlobs, Meta(description="globs of the servers that it sees")] = None
 
 
+class Serve(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What `xzpipe endpoint serve` does where its options say nothing."""
+
+    host: Annotated[Text, Meta(description="an address of this machine")] = None
+    port: Annotated[Port, Meta(description="where it listens")] = None
+    key_file: Annotated[Text, Meta(description="where its key is, relative to the config")] = None
+    tls_cert: Annotated[Text, Meta(description="a PEM file")] = None
+    tls_key: Annotated[Text, Meta(description="a PEM file")] = None
+    allow_origins: Annotated[MaybeGlobs, Meta(description="origins of pages, in full")] = None
+    call_timeout: Annotated[Wait, Meta(description="for a call")] = None
+    max_connections: Annotated[Count, Meta(description="in all, a whole number")] = None
+    max_connections_per_agent: Annotated[Count, Meta(description="a whole number")] = None
+
+
 class Own(Common, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """xzpipe's own settings; those of endpoints hold for the one that has no name, too."""
 
@@ -128,6 +144,7 @@ class Own(Common, frozen=True, kw_only=True, rename="camel", forbid_unknown_fiel
         int, Meta(ge=64 * 2**10, le=256 * 2**20, description="a whole number, 64 KiB to 256 MiB")
     ] = MAX_MESSAGE_BYTES
     call_timeout: Seconds = CALL_TIMEOUT
+    serve: Annotated[Serve, Meta(description="an object")] = field(default_factory=Serve)
 
 
 class File(Struct, frozen=True, kw_only=True, rename="camel"):

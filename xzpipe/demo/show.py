@@ -8,7 +8,8 @@ import anyio
 
 from xzpipe.app import calling_endpoint, linked_to, local_endpoint, run
 from xzpipe.config.load import load
-from xzpipe.core.events import Event, LinkUp, ServerDown, ServerReady, ServerStarting, ToolCalled
+from xzpipe.core.events import Event, ServerDown, ServerReady, ServerStarting, ToolCalled
+from xzpipe.core.link_events import LinkUp
 from xzpipe.errors import CallError
 from xzpipe.guard import Guard
 

@@ -1,0 +1,166 @@
+"""What `xzpipe endpoint serve` needs besides the server: key, certificate, addresses."""
+
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from secrets import token_hex
+
+import anyio
+
+from xzpipe.agent_token import agent_of, token_of
+from xzpipe.bridge import Emit
+from xzpipe.config.model import Serve
+from xzpipe.core.admission import HEALTH_PATH, Rules
+from xzpipe.core.agents import Base, parse_base
+from xzpipe.errors import UsageError, XzpipeError
+from xzpipe.process import POSIX
+from xzpipe.serve import CALL_TIMEOUT, Serving, listening
+
+HOST, PORT = "127.0.0.1", 8004  # the port of the endpoint server in use
+SINGLE_MODULE = "single_module"  # the agent of a xiaozhi-server without a console (wire.md §3)
+START_TIMEOUT = 60.0  # seconds to answer initialize; a bridge may still be starting its server
+MAX_KEY = 4096  # bytes of a key file
+KEY_BYTES = 16  # of chance; their 32 hex digits make an AES-256 key
+
+
+def default_key_file(env: Mapping[str, str]) -> Path:
+    """Where the key is when nobody says so."""
+    home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME") or "~", ".config")
+    return Path(home).expanduser() / "xzpipe" / "endpoint.key"
+
+
+def read_key(path: Path) -> str:
+    """The key in a file. Raises `UsageError`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_KEY + 1)
+        key = data.decode().strip()
+    except OSError as error:
+        raise UsageError(f"the key file {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"the key file {path}: expected text") from None
+    if not key or len(data) > MAX_KEY or len(key.split()) > 1:
+        raise UsageError(f"the key file {path}: expected one key and nothing else")
+    return key
+
+
+def make_key(path: Path) -> str:
+    """A new key in a new file that only its owner may read; the key that is there, if there is
+    one."""
+    if path.exists():
+        return read_key(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token_hex(KEY_BYTES) + "\n")
+        with suppress(FileExistsError):  # two that start at once agree on the first
+            os.link(part, path)
+        part.unlink()
+    except OSError as error:
+        raise UsageError(f"the key file {path}: cannot be made: {error.strerror}") from None
+    return read_key(path)
+
+
+def doubts(path: Path, host: str, tls: bool) -> list[str]:
+    """What its user should know before others can reach it."""
+    said = []
+    if POSIX and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        said.append(f"{path} can be read by other users of this machine: chmod 600 it")
+    if not tls and not _is_loopback(host):
+        said.append(
+            f"{host} can be reached from other machines, and tokens cross the network in clear: "
+            "use --tls-cert and --tls-key, or a proxy with TLS in front"
+        )
+    return said
+
+
+def serving(settings: Serve, key: str, max_message_bytes: int) -> Serving:
+    """How to serve by these settings. Raises `UsageError` for a certificate that cannot be used."""
+    rules = Rules(partial(agent_of, key=key), key)
+    most = settings.max_connections or rules.most
+    of_agent = settings.max_connections_per_agent or rules.most_of_agent
+    return Serving(
+        Rules(rules.agent_of, key, most, of_agent),
+        settings.host or HOST,
+        PORT if settings.port is None else settings.port,
+        _tls(settings.tls_cert, settings.tls_key),
+        tuple(settings.allow_origins or ()),
+        settings.call_timeout or CALL_TIMEOUT,
+        START_TIMEOUT,
+        max_message_bytes,
+    )
+
+
+def base(serving: Serving, port: int, key: str) -> Base:
+    """Where others reach it: with the address of this machine, where it listens on all it has."""
+    host = serving.host
+    if host in ("", "0.0.0.0", "::"):
+        host = _own_address()
+    shown = f"[{host}]" if ":" in host else host
+    scheme = "wss" if serving.tls else "ws"
+    return parse_base(f"{scheme}://{shown}:{port}{HEALTH_PATH}?key={key}", "the address")
+
+
+def single_module(where: Base, key: str) -> str:
+    """The address for the servers of a xiaozhi-server without a console; it holds a secret."""
+    return where.tool_side(token_of(SINGLE_MODULE, key, compact=True)).url
+
+
+async def host(serving: Serving, emit: Emit, announce: Callable[[int], None]) -> int:
+    """Serve for ever; `announce` is told the port. Raises `XzpipeError` where it cannot listen."""
+    try:
+        async with listening(serving, emit) as server:
+            announce(server.port)
+            await anyio.sleep_forever()
+    except* OSError as failed:
+        reason = _first(failed).strerror or "it cannot be listened on"
+        where = f"{serving.host}:{serving.port}"
+        raise XzpipeError(f"{where}: {reason}", "Choose another --host or --port.") from None
+    return 0
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, OSError)
+    return error
+
+
+def _tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("TLS needs both a certificate and its key", "--tls-cert and --tls-key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise UsageError(f"{cert}, {key}: no pair of PEM files ({error.reason})") from None
+    except OSError as error:
+        raise UsageError(f"{cert}, {key}: cannot be read: {error.strerror}") from None
+    return context
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_address() -> str:
+    """The address by which other machines know this one; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation (RFC 5737)
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
