@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import websockets
 
-from tests.benchmarks import lives, loads, pure
+from tests.benchmarks import endpoint, lives, loads, pure
 from tests.benchmarks.bridges import LOOPS
 from tests.benchmarks.report import Table, as_json, show
 
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "memory": lives.memory,
     "start": lives.start,
     "idle": lives.idle,
+    "endpoint": endpoint.endpoint,
 }
 ROUNDS = 9
 QUICK_ROUNDS = 5

@@ -84,11 +84,12 @@ async def compare(programs: Sequence[Program], load: Load, rounds: int) -> dict[
         for program in programs:
             bridge = await stack.enter_async_context(bridged(program, broker))
             subjects[program.name] = Subject(bridge.peers, bridge)
-        await _rounds(list(subjects.values()), load, rounds)
+        await in_turn(list(subjects.values()), load, rounds)
     return {name: subject.measured for name, subject in subjects.items()}
 
 
-async def _rounds(subjects: list[Subject], load: Load, rounds: int) -> None:
+async def in_turn(subjects: list[Subject], load: Load, rounds: int) -> None:
+    """Drive each, round after round."""
     for subject in subjects:
         await subject.round(load, keep=False)
     for number in range(rounds):
@@ -101,7 +102,7 @@ async def throughput(
 ) -> AsyncIterator[Table]:
     """Calls a second, and CPU for a call. `share`: of the usual number of calls."""
     for load in loads:
-        load = _scaled(load, share)
+        load = scaled(load, share)
         found = await compare((*PROGRAMS, *QUIET), load, rounds)
         ratios = ("to pump", "to pump, same loop")
         columns = ("", "calls/s", *ratios, "CPU µs/call", *ratios)
@@ -126,7 +127,7 @@ async def throughput(
 async def latency(rounds: int, share: float) -> AsyncIterator[Table]:
     """What one call takes when there is no other."""
     for load in SINGLE:
-        load = _scaled(load, share)
+        load = scaled(load, share)
         found = await compare((*PROGRAMS, *QUIET), load, rounds)
         columns = (
             "",
@@ -158,7 +159,7 @@ async def latency(rounds: int, share: float) -> AsyncIterator[Table]:
 
 async def many(rounds: int, share: float) -> AsyncIterator[Table]:
     """Calls a second over all links, with more and more servers behind one xzpipe."""
-    load = _scaled(MANY, share)
+    load = scaled(MANY, share)
     for program in XZPIPES:
         async with contextlib.AsyncExitStack() as stack:
             broker = await stack.enter_async_context(Broker().listening())
@@ -166,7 +167,7 @@ async def many(rounds: int, share: float) -> AsyncIterator[Table]:
             for servers in SERVERS:
                 bridge = await stack.enter_async_context(bridged(program, broker, servers))
                 subjects.append(Subject(bridge.peers, bridge))
-            await _rounds(subjects, load, rounds)
+            await in_turn(subjects, load, rounds)
         title = f"{program.name} with more servers: {load.words} over all links"
         yield _to_the_first(title, dict(zip(map(str, SERVERS), subjects, strict=True)))
 
@@ -193,9 +194,9 @@ async def aggregate(
                 pipes = [await stack.enter_async_context(directly(ECHO)) for _ in range(servers)]
                 driven[f"{servers}, {DIRECT}"] = pipes, None
             for load in TOGETHER:
-                load = _scaled(load, share)
+                load = scaled(load, share)
                 subjects = {name: Subject(*each) for name, each in driven.items()}
-                await _rounds(list(subjects.values()), load, rounds)
+                await in_turn(list(subjects.values()), load, rounds)
                 yield _to_the_first(f"{program.name}, all by one link: {load.words}", subjects)
 
 
@@ -218,7 +219,8 @@ def _to_the_first(title: str, subjects: Mapping[str, Subject]) -> Table:
     return table
 
 
-def _scaled(load: Load, share: float) -> Load:
+def scaled(load: Load, share: float) -> Load:
+    """With that share of its calls, but each in flight once at least."""
     return Load(load.size, load.in_flight, max(load.in_flight, int(load.calls * share)))
 
 
