@@ -104,6 +104,26 @@ def test_where_each_server_has_a_link_of_its_own_none_clash(xzpipe, tmp_path):
     assert rows == [["echo", "one"], ["length", "one"], ["echo", "two"]]
 
 
+def test_tools_can_be_seen_as_in_another_mode_and_by_scripts(xzpipe, tmp_path):
+    policed(tmp_path)
+    found = json.loads(xzpipe("tools", "--mode", "aggregate", "--json").stdout)
+    assert [each["name"] for each in found] == ["one__echo", "length", "two__echo"]
+    length = found[1]
+    assert (length["server"], length["tool"], length["userOnly"]) == ("one", "size", True)
+    assert length["bytes"] == 116 and length["inputSchema"]["type"] == "object"
+
+
+def test_a_tool_that_cannot_be_read_is_named(xzpipe, tmp_path):
+    odd = '{"name":"odd","n":' + "9" * 5001 + "}"
+    lines = [
+        '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2024-11-05"}}',
+        '{"jsonrpc":"2.0","id":2,"result":{"tools":[' + odd + "]}}",
+    ]
+    (tmp_path / "says").write_text("\n".join(lines) + "\n")
+    done = xzpipe("tools", "--", "sh", "-c", "cat says; cat > /dev/null", code=1)
+    assert "its tool odd cannot be read" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_tools_are_listed_for_each_of_several_endpoints(xzpipe, tmp_path):
     policed(tmp_path, endpoints={"home": {"mode": "aggregate"}, "work": {"servers": ["two"]}})
     lines = xzpipe("tools").stdout.splitlines()
@@ -491,8 +511,9 @@ def test_elsewhere_no_progress_is_asked_for(xzpipe):
     done = xzpipe("call", "echo_raw", "--json", "--", *stub())
     raw = json.loads(json.loads(done.stdout)["content"][0]["text"])["params"]
     assert "_meta" not in json.loads(base64.b64decode(raw))
-    done = xzpipe("call", "progress", "--", *stub())
-    assert (done.stdout, done.stderr) == ("done\n", "")
+    for env in ({}, {"FORCE_COLOR": "1", "TERM": "xterm"}):
+        done = xzpipe("call", "progress", "--", *stub(), env=env)
+        assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 # over an endpoint

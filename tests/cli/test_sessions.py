@@ -121,6 +121,13 @@ async def test_a_call_has_the_time_that_is_given(tmp_path):
     assert done.stdout == b"slept\n"
 
 
+async def test_the_time_that_a_server_takes_to_end_does_not_count():
+    """This one has to be killed, which takes four seconds."""
+    stubborn = stub("--ignore-eof", "--ignore-sigterm")
+    done = await xzpipe("call", "echo", "text=hi", "--timeout", 3, "--", *stubborn, code=0)
+    assert (done.stdout, done.stderr) == (b"hi\n", b"")
+
+
 async def test_servers_that_are_not_ready_in_time_are_named(tmp_path):
     slow = entry("--start-delay", 60)
     servers = {"quick": entry("--only", "echo"), "slow": slow, "slower": slow}

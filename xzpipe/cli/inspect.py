@@ -10,6 +10,7 @@ import click
 from xzpipe.cli.arguments import read_arguments
 from xzpipe.cli.options import (
     COMMAND,
+    MODES,
     Asked,
     Logging,
     TakesCommand,
@@ -78,6 +79,7 @@ def _timeout(usual: float) -> Callable[[Any], Any]:
 @config_option
 @_over_endpoint
 @_timeout(LIST_WITHIN)
+@click.option("--mode", type=click.Choice(MODES), help="As they are listed in this mode of `run`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @logging_options
 @click.pass_context
@@ -85,6 +87,7 @@ def tools(
     ctx: click.Context,
     config: str | None,
     endpoint: str | None,
+    mode: str | None,
     timeout: float | None,
     as_json: bool,
     logging: Logging,
@@ -108,7 +111,7 @@ def tools(
         _tell(calling.failed)
         return 1 if calling.failed else 0
 
-    asked = Asked(config, command=ctx.meta[COMMAND])
+    asked = Asked(config, mode=mode, command=ctx.meta[COMMAND])
     return hold(asked, endpoint, Limit(LIST_WITHIN, timeout), logging, body)
 
 

@@ -21,6 +21,7 @@ R = TypeVar("R")
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "rich", "plain", "json")
+MODES = ("separate", "aggregate", "auto")
 COMMAND = "xzpipe.command"  # where a context keeps what stood behind `--`
 
 

@@ -77,8 +77,17 @@ def seen(found: Mapping[str, tuple[Listed, ...]]) -> None:
 
 
 def json_of_seen(found: Mapping[str, tuple[Listed, ...]]) -> None:
-    """The same as JSON: a list; with several endpoints, an object of lists."""
-    lists = {name: [json.loads(each.raw) for each in tools] for name, tools in found.items()}
+    """The same as JSON: a list; with several endpoints, an object of lists. To what each tool is
+    listed as come its `server`, its own name (`tool`), its size in `bytes`, and `userOnly`."""
+    lists = {
+        name or "endpoint": [
+            _parsed(each)
+            | {"server": each.server, "tool": each.tool}
+            | {"bytes": len(each.raw), "userOnly": each.user_only}
+            for each in tools
+        ]
+        for name, tools in found.items()
+    }
     json_of(lists if len(lists) > 1 else next(iter(lists.values())))
 
 
@@ -87,12 +96,22 @@ def _outcome(tools: tuple[Listed, ...]) -> Table:
     own = ["its own name"] if renamed else []
     table = _table("tool", "server", *own, "arguments", "bytes", "description")
     for each in tools:
-        tool = json.loads(each.raw)
+        tool = _parsed(each)
         described = _described(tool) + (" (for users only)" if each.user_only else "")
         more = [each.tool if each.tool != each.name else ""] if renamed else []
         cells = _cells(each.name, each.server, *more, _arguments(tool), f"{len(each.raw):,}")
         table.add_row(*cells, *_cells(described))
     return table
+
+
+def _parsed(listed: Listed) -> dict[str, Any]:
+    try:
+        tool: dict[str, Any] = json.loads(listed.raw)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits
+        raise CallError(
+            f"{listed.server}: its tool {listed.name} cannot be read: {error}"
+        ) from None
+    return tool
 
 
 def _arguments(tool: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import click
 
 from xzpipe.cli.options import (
     COMMAND,
+    MODES,
     Asked,
     Logging,
     TakesCommand,
@@ -19,7 +20,6 @@ from xzpipe.errors import UsageError
 if TYPE_CHECKING:
     from xzpipe.core.endpoint import Endpoint
 
-MODES = ("separate", "aggregate", "auto")
 THREE_WAYS = """Give one in one of three ways:
   1. in the environment, or in a .env file here:  MCP_ENDPOINT='wss://api.xiaozhi.me/mcp/?token=…'
   2. on the command line:  --endpoint-file PATH, or --endpoint URL
