@@ -113,8 +113,19 @@ def single_module(where: Base, key: str) -> str:
     return where.tool_side(token_of(SINGLE_MODULE, key, compact=True)).url
 
 
+def open_many() -> None:
+    """Let this process have as many open files as it may: each connection is one."""
+    if POSIX:
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # macOS says that there is no limit, and has one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def host(serving: Serving, emit: Emit, announce: Callable[[int], None]) -> int:
     """Serve for ever; `announce` is told the port. Raises `XzpipeError` where it cannot listen."""
+    open_many()
     try:
         async with listening(serving, emit) as server:
             announce(server.port)

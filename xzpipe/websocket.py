@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
+from urllib.parse import unquote
 
 import anyio
 from websockets.asyncio.client import connect
@@ -49,8 +50,17 @@ CLOSED_BY_US = {  # what the library closes a connection for, without being aske
 LOST = Failure(Cause.CLOSED, 1006)  # without a close frame
 
 logger = logging.getLogger("xzpipe.websocket")
-# what is said in calls stays between the two who say it
-logger.addFilter(lambda record: not any(isinstance(arg, Frame) for arg in record.args or ()))
+
+
+def _may_be_logged(record: logging.LogRecord) -> bool:
+    """Not what is said in calls. Of a request, the path as it is meant: in `%74oken=` nobody would
+    see a secret."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(unquote(a) if isinstance(a, str) else a for a in record.args)
+    return not any(isinstance(arg, Frame) for arg in record.args or ())
+
+
+logger.addFilter(_may_be_logged)
 
 
 class DialFailed(Exception):

@@ -280,7 +280,6 @@ FEW_FILES = (
 )
 
 
-@pytest.mark.xfail(reason="it keeps the soft limit of open files, and cuts off whoever is too many")
 async def test_a_low_soft_limit_of_open_files_costs_nobody_a_connection(tmp_path: Path) -> None:
     async with served(tmp_path, python=("-c", FEW_FILES)) as endpoint:
         with anyio.fail_after(5):
@@ -345,7 +344,6 @@ def quoted(token: str) -> str:
     return quote(token, safe="")
 
 
-@pytest.mark.xfail(reason="the library's debug line shows a token whose name is percent-encoded")
 async def test_a_token_under_a_name_that_is_percent_encoded_is_not_logged(tmp_path: Path) -> None:
     async with served(tmp_path) as endpoint:
         token = quoted(endpoint.token("kitchen"))
