@@ -215,7 +215,7 @@ def _claims(entries: Sequence[Entry], found: list[_Found], notes: Notes) -> dict
     claims: dict[str, _Found] = {}
     for entry in entries:
         name = entry.server.endpoint or ""
-        if variable(name) in known and not is_address(name):
+        if name and variable(name) in known and not is_address(name):
             claims[entry.name] = known[variable(name)]
         elif name and not is_address(name):
             meant = near(name, [each.name for each in found])
