@@ -26,12 +26,13 @@ MAX_LINE = 65536  # bytes of a line of standard input; no address is as long
 
 @click.group()
 def endpoint() -> None:
-    """Addresses and tokens of a self-hosted endpoint.
+    """An MCP endpoint of your own: be its server, make addresses and tokens of its agents.
 
     Each agent has a token there: its id, encrypted with the key of the endpoint server (AES in ECB
     mode, and MD5 of the id, as consoles and servers in use have it). It is in the agent's address.
 
     \b
+    xzpipe endpoint serve --host 0.0.0.0 --show-secrets
     xzpipe endpoint address --agent-id ID --base 'https://HOST:8004/mcp_endpoint/health?key=…'
     xzpipe endpoint token --decode 'wss://HOST:8004/mcp_endpoint/mcp/?token=…' --key-file PATH
     """
@@ -68,6 +69,7 @@ def address(agent_id: str, base: str | None, calling: bool, plain_id: bool, comp
     The same as the console shows: https becomes wss, http ws; the path stays, but for /health.
 
     \b
+    xzpipe endpoint serve --host 0.0.0.0 --show-secrets
     xzpipe endpoint address --agent-id ID --base 'https://HOST:8004/mcp_endpoint/health?key=…'
     xzpipe endpoint address --agent-id ID --call        with XZPIPE_ENDPOINT_BASE set, or in .env
     """
