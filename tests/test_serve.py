@@ -268,6 +268,17 @@ async def test_scripts_of_other_pages_are_not_let_in_unless_they_are_named():
         assert refused.value.response.status_code == 403
 
 
+async def test_a_peer_that_answers_no_pings_is_dropped_and_one_that_does_is_not():
+    async with local(ping_interval=0.1) as here:
+        alive = await here.caller()
+        dead = await here.connect(here.url("mcp"))
+        dead.transport.pause_reading()
+        with anyio.fail_after(WAIT):
+            while here.endpoint._agents["t"].connections > 1:
+                await anyio.lowlevel.checkpoint()
+        await alive.ping()
+
+
 async def test_a_frame_over_the_limit_closes_its_connection():
     async with local(max_message_bytes=1000) as here:
         connection = await here.connect(here.url("call"))

@@ -94,7 +94,7 @@ def serving(settings: Serve, key: str, max_message_bytes: int) -> Serving:
         tuple(settings.allow_origins or ()),
         settings.call_timeout or CALL_TIMEOUT,
         START_TIMEOUT,
-        max_message_bytes,
+        max_message_bytes=max_message_bytes,
     )
 
 

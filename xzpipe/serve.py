@@ -42,6 +42,7 @@ class Serving:
     origins: tuple[str, ...] = ()
     call_timeout: float = CALL_TIMEOUT
     initialize_within: float = INITIALIZE_WITHIN
+    ping_interval: float = PING_INTERVAL
     max_message_bytes: int = MAX_MESSAGE_BYTES
     names_agents: bool = True
 
@@ -119,8 +120,8 @@ async def listening(serving: Serving, emit: Emit) -> AsyncIterator[EndpointServe
             create_connection=Accepted,
             process_request=endpoint.screen,
             compression=None,
-            ping_interval=PING_INTERVAL,
-            ping_timeout=PING_INTERVAL,
+            ping_interval=serving.ping_interval,
+            ping_timeout=serving.ping_interval,
             max_size=serving.max_message_bytes,
             close_timeout=CLOSE_TIMEOUT,
             ssl=serving.tls,

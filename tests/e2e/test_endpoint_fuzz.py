@@ -4,6 +4,7 @@ other agents hear nothing of it."""
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -244,6 +245,17 @@ def test_whatever_a_caller_sends_others_are_answered(
     ground: Ground, agent: str, frames: Frames
 ) -> None:
     portal, playground = ground
+    portal.call(playground.call, agent, frames)
+
+
+@pytest.mark.parametrize("agent", TROUBLED)
+def test_no_nesting_of_a_callers_is_too_deep(ground: Ground, agent: str) -> None:
+    """Where it becomes too deep to be taken apart depends on how deep the program itself is."""
+    portal, playground = ground
+    start = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calc__status",'
+    start += b'"_meta":{"progressToken":1},"arguments":'
+    depths = range(sys.getrecursionlimit() - 200, sys.getrecursionlimit() + 10)
+    frames = [(start + b"[" * depth + b"]" * depth + b"}}", False) for depth in depths]
     portal.call(playground.call, agent, frames)
 
 
