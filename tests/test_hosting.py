@@ -48,7 +48,7 @@ def test_two_keys_are_never_the_same(tmp_path):
     assert make_key(tmp_path / "a") != make_key(tmp_path / "b")
 
 
-@pytest.mark.parametrize("text", ["", " \n", "two keys", "x" * 5000, "\udcff"])
+@pytest.mark.parametrize("text", ["", " \n", "two keys", "x" * 5000, "\udcff", "a\x01b"])
 def test_a_file_that_holds_no_key_is_refused_and_left_alone(text, tmp_path):
     path = tmp_path / "endpoint.key"
     data = text.encode(errors="surrogateescape")
@@ -62,6 +62,12 @@ def test_a_key_file_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"endpoint\.key: cannot be made: "):
         make_key(tmp_path / "file" / "endpoint.key")
+
+
+def test_a_pipe_is_no_key_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="expected a file"):
+        make_key(tmp_path / "pipe")
 
 
 def test_a_key_file_that_is_not_there_cannot_be_read(tmp_path):
@@ -139,7 +145,9 @@ def test_its_address_is_that_where_it_listens(asked, shown):
 @pytest.mark.parametrize("asked", ["0.0.0.0", "::", ""])
 def test_where_it_listens_on_all_addresses_one_is_shown_that_others_can_reach(asked):
     made = serving(settings(host=asked or "0.0.0.0"), KEY, MIB)
-    assert base(made, 81, KEY).netloc not in ("0.0.0.0:81", "[::]:81", ":81")
+    netloc = base(made, 81, KEY).netloc
+    assert netloc not in ("0.0.0.0:81", "[::]:81", ":81")
+    assert netloc.startswith("[") == (asked == "::")
 
 
 def test_there_is_an_agent_for_a_server_without_a_console():

@@ -16,8 +16,8 @@ import anyio
 from xzpipe.agent_token import agent_of, token_of
 from xzpipe.bridge import Emit
 from xzpipe.config.model import Serve
-from xzpipe.core.admission import HEALTH_PATH, Rules
-from xzpipe.core.agents import Base, parse_base
+from xzpipe.core.admission import ROOT, Rules
+from xzpipe.core.agents import Base
 from xzpipe.errors import UsageError, XzpipeError
 from xzpipe.process import POSIX
 from xzpipe.serve import CALL_TIMEOUT, Serving, listening
@@ -38,14 +38,16 @@ def default_key_file(env: Mapping[str, str]) -> Path:
 def read_key(path: Path) -> str:
     """The key in a file. Raises `UsageError`."""
     try:
+        if path.exists() and not path.is_file():  # a pipe might never be written to
+            raise UsageError(f"the key file {path}: expected a file")
         with path.open("rb") as file:
             data = file.read(MAX_KEY + 1)
-        key = data.decode().strip()
+        key = data.decode("utf-8-sig").strip()
     except OSError as error:
         raise UsageError(f"the key file {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"the key file {path}: expected text") from None
-    if not key or len(data) > MAX_KEY or len(key.split()) > 1:
+    if not key.isprintable() or not key or len(data) > MAX_KEY or len(key.split()) > 1:
         raise UsageError(f"the key file {path}: expected one key and nothing else")
     return key
 
@@ -53,16 +55,21 @@ def read_key(path: Path) -> str:
 def make_key(path: Path) -> str:
     """A new key in a new file that only its owner may read; the key that is there, if there is
     one."""
-    if path.exists():
-        return read_key(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part = path.with_name(f"{path.name}.{token_hex(4)}")
     try:
+        if path.exists():
+            return read_key(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token_hex(KEY_BYTES) + "\n")
-        with suppress(FileExistsError):  # two that start at once agree on the first
+        try:
             os.link(part, path)
-        part.unlink()
+        except FileExistsError:  # two that start at once agree on the first
+            part.unlink()
+        except OSError:  # a file system without links
+            part.replace(path)
+        else:
+            part.unlink()
     except OSError as error:
         raise UsageError(f"the key file {path}: cannot be made: {error.strerror}") from None
     return read_key(path)
@@ -102,10 +109,9 @@ def base(serving: Serving, port: int, key: str) -> Base:
     """Where others reach it: with the address of this machine, where it listens on all it has."""
     host = serving.host
     if host in ("", "0.0.0.0", "::"):
-        host = _own_address()
+        host = _own_address(socket.AF_INET6 if ":" in host else socket.AF_INET)
     shown = f"[{host}]" if ":" in host else host
-    scheme = "wss" if serving.tls else "ws"
-    return parse_base(f"{scheme}://{shown}:{port}{HEALTH_PATH}?key={key}", "the address")
+    return Base("wss" if serving.tls else "ws", f"{shown}:{port}", ROOT.rstrip("/"), key)
 
 
 def single_module(where: Base, key: str) -> str:
@@ -126,22 +132,25 @@ def open_many() -> None:
 async def host(serving: Serving, emit: Emit, announce: Callable[[int], None]) -> int:
     """Serve for ever; `announce` is told the port. Raises `XzpipeError` where it cannot listen."""
     open_many()
+    up = False
     try:
         async with listening(serving, emit) as server:
+            up = True
             announce(server.port)
             await anyio.sleep_forever()
-    except* OSError as failed:
-        reason = _first(failed).strerror or "it cannot be listened on"
+    except (OSError, UnicodeError, BaseExceptionGroup) as failed:
+        error = _first(failed)
+        if up or not isinstance(error, OSError | UnicodeError):
+            raise
+        reason = getattr(error, "strerror", None) or "it is no address"
         where = f"{serving.host}:{serving.port}"
         raise XzpipeError(f"{where}: {reason}", "Choose another --host or --port.") from None
     return 0
 
 
-def _first(group: BaseExceptionGroup[OSError]) -> OSError:
-    error: BaseException = group
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, OSError)
     return error
 
 
@@ -167,11 +176,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _own_address() -> str:
+def _own_address(family: socket.AddressFamily) -> str:
     """The address by which other machines know this one; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # reserved for documentation (RFC 5737)
+    six = family is socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # reserved for documentation (RFC 3849, RFC 5737)
+            probe.connect(("2001:db8::1" if six else "192.0.2.1", 9))
             return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    except OSError:
+        return "::1" if six else "127.0.0.1"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -73,7 +74,7 @@ def _show(where: "Base", single_module: str, key_file: Path, secrets: bool) -> N
     from xzpipe.core.endpoint import MASK
 
     scheme = "https" if where.scheme == "wss" else "http"
-    key = where.key if secrets else MASK
+    key = quote(where.key, safe="") if secrets else MASK
     token = single_module if secrets else f"{single_module.partition('=')[0]}={MASK}"
     more = "" if secrets else " (--show-secrets shows it, and the tokens)"
     click.echo(

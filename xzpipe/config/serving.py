@@ -1,5 +1,6 @@
 """The `serve` part of a config: how `xzpipe endpoint serve` is to be."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from xzpipe.config.env import expand
 from xzpipe.config.load import environment, read_tree, shown_path
 from xzpipe.config.model import Serve, convert, found
 from xzpipe.config.servers import home
-from xzpipe.errors import ConfigError
+from xzpipe.errors import ConfigError, UsageError
 
 PLACE = "xzpipe.serve"
 _PATHS = ("key_file", "tls_cert", "tls_key")
@@ -33,7 +34,7 @@ class Options:
 def load_serve(path: Path | None, env: Mapping[str, str], cwd: Path, options: Options) -> Serve:
     """The settings in effect: command line > config file. Paths are absolute.
 
-    Only this part of the file is looked at. Raises ConfigError.
+    Only this part of the file is looked at. Raises ConfigError, or UsageError for an option.
     """
     keys = Serve()
     if path is not None:
@@ -46,6 +47,8 @@ def load_serve(path: Path | None, env: Mapping[str, str], cwd: Path, options: Op
     for name in _PATHS:
         if name in given:
             given[name] = str(cwd / home(given[name], env))
+    if not 0 < given.get("call_timeout", 1.0) < math.inf:
+        raise UsageError("--call-timeout: expected seconds above 0", "For example 30.")
     return msgspec.structs.replace(keys, **given)
 
 
