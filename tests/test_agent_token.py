@@ -1,12 +1,22 @@
 """Agents in tokens: the vectors of wire.md §3, and what holds for every agent and key."""
 
 import json
+from base64 import b64decode, b64encode
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from xzpipe.agent_token import MAX_TOKEN, BadToken, agent_of, decrypt, encrypted, token_of
+from xzpipe.agent_token import (
+    MAX_ID,
+    MAX_TOKEN,
+    BadToken,
+    agent_of,
+    decrypt,
+    encrypted,
+    token_of,
+)
+from xzpipe.core.agents import hashed
 from xzpipe.errors import UsageError
 
 KEY = "6a369b7f1bcf4d3e8d123ece38bb9627"
@@ -194,6 +204,14 @@ def test_a_token_that_is_too_long_is_not_read():
 
 
 def test_a_token_that_would_be_too_long_is_not_made():
-    assert agent_of(token_of("b" * 3000, KEY), KEY) == "b" * 3000
+    assert agent_of(token_of("b" * MAX_ID, KEY), KEY) == "b" * MAX_ID
     with pytest.raises(UsageError, match="too long for a token"):
-        token_of("b" * 3100, KEY)
+        token_of("b" * (MAX_ID + 1), KEY)
+
+
+def test_blocks_of_a_token_that_are_put_in_again_make_few_more_agents():
+    """Whoever has one token can do that, since nothing in it is signed."""
+    data = b64decode(token_of(hashed("agent"), KEY))
+    longer = b64encode(data[:32] + data[16:32] * 100 + data[32:]).decode()
+    with pytest.raises(BadToken, match="agentId is too long"):
+        agent_of(longer, KEY)

@@ -339,6 +339,24 @@ async def test_a_server_may_have_any_id_and_keep_it():
         assert sorted(labels) == ["server-1", *(f"unnamed-{n}" for n in (1, 2, 3, 4))]
 
 
+async def test_an_id_does_not_throw_out_a_server_that_was_given_none():
+    async with local() as here:
+        nameless = await here.server("add")
+        await here.server("sub", server_id="unnamed-1")
+        caller = await here.caller()
+        await caller.knows("add", "sub")
+        await here.server("mul", server_id="unnamed-1")
+        await caller.knows("add", "mul")
+        assert nameless.connection.close_code is None
+
+
+async def test_a_server_that_comes_back_has_its_place_however_full_it_is():
+    async with local(most_of_agent=1) as here:
+        await here.server("add", server_id="calc")
+        assert await status_of(here.url("mcp", query="&server_id=time")) == 429
+        await here.server("sub", server_id="calc")
+
+
 async def test_a_server_that_speaks_like_one_that_was_replaced_is_just_gone():
     async with local() as here:
         leaving = await here.server("add", server_id="calc")

@@ -40,6 +40,7 @@ class Agent:
         self._scope = anyio.CancelScope()
         self._servers: dict[str, Socket] = {}
         self._serials: Iterator[int] = count(1)
+        self._nameless: set[str] = set()  # servers that came without an id
         self.callers = 0
         self.connections = 0
 
@@ -76,7 +77,7 @@ class Agent:
     ) -> None:
         """Use the connection of a server until it ends. Without an id, each is a server of its own;
         with one, the newest is it, and takes the place of the older. Time limits in seconds."""
-        server = server_id or self._unnamed()
+        server = self._named(server_id) if server_id else self._unnamed()
         bridge = self._bridge
         if older := self._servers.get(server):
             older.drop(REPLACED)
@@ -96,15 +97,26 @@ class Agent:
             replaced = self._servers.get(server) is not socket
             if not replaced:
                 del self._servers[server]
+                self._nameless.discard(server)
                 bridge.server_removed(server)
         if replaced:
             await socket.close(1000, REPLACED)
         elif failure.cause is Cause.OURS:
             await socket.close(4004, "Internal server error")
 
+    def has(self, server_id: str) -> bool:
+        """Whether a server with this id is connected."""
+        return bool(server_id) and self._named(server_id) in self._servers
+
+    def _named(self, server_id: str) -> str:
+        """The name of a server with this id; not that of one which was given none."""
+        return f"{server_id}_" if server_id in self._nameless else server_id
+
     def _unnamed(self) -> str:
         names = (f"unnamed-{serial}" for serial in self._serials)
-        return next(name for name in names if name not in self._servers)
+        name = next(name for name in names if name not in self._servers)
+        self._nameless.add(name)
+        return name
 
     def _heard(self, event: Event) -> None:
         """Tell of it, with the agent before the name of whoever it is about."""

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from xzpipe.errors import UsageError
 
 MAX_TOKEN = 4096  # characters; that of a hashed id has 64, and a URL may not be much longer
+MAX_ID = 128  # characters; blocks of a token can be put in again, which makes the id longer
 KEY_SIZES = (16, 24, 32)  # bytes: AES-128, AES-192, AES-256
 
 
@@ -34,7 +35,7 @@ def token_of(agent: str, key: str, *, compact: bool = False) -> str:
     """
     written = msgspec.json.encode(agent).decode()
     token = encrypted(f'{{"agentId":{"" if compact else " "}{written}}}', key)
-    if len(token) > MAX_TOKEN:
+    if len(agent) > MAX_ID:
         raise UsageError("the agent's id is too long for a token")
     return token
 
@@ -53,6 +54,8 @@ def agent_of(token: str, key: str) -> str:
         raise BadToken("the token was made with another key, or not for an agent") from None
     if not agent:
         raise BadToken("the token holds no agentId")
+    if len(str(agent)) > MAX_ID:
+        raise BadToken(f"the token's agentId is too long: more than {MAX_ID} characters")
     return str(agent)
 
 

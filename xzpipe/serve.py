@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -96,7 +97,11 @@ class EndpointServer:
 
     def _admitted(self, request: Request) -> Entrance | Answer:
         held = {name: agent.connections for name, agent in self._agents.items()}
-        return admit(request.path, self._serving.rules, held, lambda: health(self._agents))
+        tell = partial(health, self._agents)
+        return admit(request.path, self._serving.rules, held, tell, self._takes_over)
+
+    def _takes_over(self, agent: str, server_id: str) -> bool:
+        return agent in self._agents and self._agents[agent].has(server_id)
 
     def _begin(self, name: str) -> Agent:
         shown = name if self._serving.names_agents else ""

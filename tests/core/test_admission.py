@@ -105,6 +105,28 @@ def test_its_health_is_for_who_has_the_key():
     }
 
 
+def test_a_plus_in_the_key_may_stand_as_it_is():
+    rules = Rules(agent_of, key="a+b c")
+    assert admitted("/mcp_endpoint/health?key=a%2Bb%20c", rules).status == 200
+    rules = Rules(agent_of, key="a+b")
+    assert admitted("/mcp_endpoint/health?key=a+b", rules).status == 200
+    assert admitted("/mcp_endpoint/health?key=a-b", rules).status == 401
+
+
+def test_who_takes_over_a_place_is_not_one_more():
+    full = {"agent": 5, "other": 5}
+
+    def ask(target: str) -> Entrance | Answer:
+        def has(agent: str, server_id: str) -> bool:
+            return (agent, server_id) == ("agent", "a")
+
+        return admit(target, RULES, full, dict, has)
+
+    assert ask("/mcp_endpoint/mcp/?token=good&server_id=a") == Entrance(Side.SERVER, "agent", "a")
+    for other in ("mcp/?token=good&server_id=b", "mcp/?token=good", "call/?token=good&server_id=a"):
+        assert ask(f"/mcp_endpoint/{other}").status == 429
+
+
 def test_without_a_key_nobody_sees_its_health():
     assert admitted("/mcp_endpoint/health?key=", Rules(agent_of)).status == 401
 

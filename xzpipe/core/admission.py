@@ -64,10 +64,15 @@ class Answer:
 
 
 def admit(
-    target: str, rules: Rules, held: Mapping[str, int], health: Callable[[], Any]
+    target: str,
+    rules: Rules,
+    held: Mapping[str, int],
+    health: Callable[[], Any],
+    takes_over: Callable[[str, str], bool] = lambda agent, server_id: False,
 ) -> Entrance | Answer:
     """What becomes of a request for `target`, a path with its query. `held` counts the connections
-    of each agent; `health` tells of them, to who has the key."""
+    of each agent; `health` tells of them, to who has the key. Who takes over the place of a server
+    of an agent, by its id, is not one more."""
     try:
         path, query = query_of(target)
     except ValueError:  # a bracket where an address would have a host
@@ -78,8 +83,10 @@ def admit(
         about = {"message": "MCP Endpoint Server", "version": __version__, "status": "running"}
         return Answer(200, _told(about))
     if path == HEALTH_PATH:
-        given = query.get("key", "").encode(errors="replace")
-        if rules.key and hmac.compare_digest(given, rules.key.encode()):
+        given, key = query.get("key", ""), rules.key.encode()
+        ways = (given, given.replace(" ", "+"))  # as it is meant, and as it may have been put in
+        right = [hmac.compare_digest(way.encode(errors="replace"), key) for way in ways]
+        if key and any(right):
             return Answer(200, _told(health()))
         return _refused(401, UNAUTHORIZED, "the key is missing or wrong")
     if path not in (MCP_PATH, CALL_PATH):
@@ -91,13 +98,16 @@ def admit(
         agent = rules.agent_of(token)
     except XzpipeError as error:
         return _refused(401, UNAUTHORIZED, error.message)
+    server_id = query.get("server_id", "")[:MAX_SERVER_ID]
+    if path == MCP_PATH and takes_over(agent, server_id):
+        return Entrance(Side.SERVER, agent, server_id)
     if sum(held.values()) >= rules.most:
         return _refused(429, TOO_MANY, "there are too many connections")
     if held.get(agent, 0) >= rules.most_of_agent:
         return _refused(429, TOO_MANY, "this agent has too many connections")
     if path == CALL_PATH:
         return Entrance(Side.CALLER, agent)
-    return Entrance(Side.SERVER, agent, query.get("server_id", "")[:MAX_SERVER_ID])
+    return Entrance(Side.SERVER, agent, server_id)
 
 
 def _told(result: Any) -> bytes:
