@@ -29,7 +29,7 @@ from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
 from xzpipe import __version__
-from xzpipe.core.endpoint import Endpoint
+from xzpipe.core.endpoint import Endpoint, redact
 from xzpipe.core.hub import MAX_MESSAGE_BYTES
 from xzpipe.core.verdict import Cause, Failure
 from xzpipe.frames import Dialled, Frames
@@ -56,7 +56,9 @@ def _may_be_logged(record: logging.LogRecord) -> bool:
     """Not what is said in calls. Of a request, the path as it is meant: in `%74oken=` nobody would
     see a secret."""
     if isinstance(record.args, tuple):
-        record.args = tuple(unquote(a) if isinstance(a, str) else a for a in record.args)
+        record.args = tuple(
+            unquote(redact(arg)) if isinstance(arg, str) else arg for arg in record.args
+        )
     return not any(isinstance(arg, Frame) for arg in record.args or ())
 
 

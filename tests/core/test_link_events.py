@@ -17,7 +17,7 @@ SENTENCES = [
     (
         BadFrame("link", "not JSON"),
         "warning",
-        "link: a bad message from the endpoint was refused: not JSON",
+        "link: a message that is none was refused: not JSON",
     ),
     (LinkWaiting("link"), "debug", "link: the link waits for its server to be ready"),
     (LinkUp("link", "wss://host/mcp/", ""), "info", "link: connected to wss://host/mcp/"),

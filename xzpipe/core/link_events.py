@@ -13,7 +13,7 @@ class BadFrame(Event, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.client}: a bad message from the endpoint was refused: {self.reason}"
+        return f"{self.client}: a message that is none was refused: {self.reason}"
 
 
 class LinkWaiting(Event, frozen=True):
