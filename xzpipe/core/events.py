@@ -124,10 +124,23 @@ class ListingFailed(Event, frozen=True):
         return f"{self.server}: its new tool list could not be read ({self.reason}); the old stays"
 
 
-class NameChanged(Event, frozen=True):
-    """A tool is listed under another name than it wanted: that one was taken, or unclean."""
+class Note(Event, frozen=True):
+    """Something about a list of tools that its user should know; said once of what the fields
+    `ABOUT` name."""
 
     LEVEL: ClassVar[str] = "warning"
+    ABOUT: ClassVar[tuple[str, ...]]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about."""
+        return type(self).__name__, *(str(getattr(self, name)) for name in self.ABOUT)
+
+
+class NameChanged(Note, frozen=True):
+    """A tool is listed under another name than it wanted: that one was taken, or unclean."""
+
+    ABOUT: ClassVar[tuple[str, ...]] = ("server", "tool", "listed")
     server: str
     tool: str
     listed: str
@@ -135,32 +148,22 @@ class NameChanged(Event, frozen=True):
     def __str__(self) -> str:
         return f"{self.server}: its tool {self.tool} is listed as {self.listed} (see tools.rename)"
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about: of each, it is said once."""
-        return type(self).__name__, self.server, self.tool, self.listed
 
-
-class NotDescribed(Event, frozen=True):
+class NotDescribed(Note, frozen=True):
     """Tools that say nothing of what they are for; an assistant will hardly use them."""
 
-    LEVEL: ClassVar[str] = "warning"
+    ABOUT: ClassVar[tuple[str, ...]] = ("server",)
     server: str
     tools: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.server}: no description: {enumerated(self.tools)} (see tools.describe)"
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about: of each, it is said once."""
-        return type(self).__name__, self.server
 
-
-class RulesUnused(Event, frozen=True):
+class RulesUnused(Note, frozen=True):
     """Entries of a server's own tool policy that mean none of its tools."""
 
-    LEVEL: ClassVar[str] = "warning"
+    ABOUT: ClassVar[tuple[str, ...]] = ("server", "rules")
     server: str
     rules: tuple[str, ...]
 
@@ -169,16 +172,11 @@ class RulesUnused(Event, frozen=True):
             self.rules
         )
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about: of each, it is said once."""
-        return type(self).__name__, self.server, *self.rules
 
-
-class LongList(Event, frozen=True):
+class LongList(Note, frozen=True):
     """One view lists more than an assistant takes well; `size` is in bytes."""
 
-    LEVEL: ClassVar[str] = "warning"
+    ABOUT: ClassVar[tuple[str, ...]] = ("view",)
     view: str
     tools: int
     size: int
@@ -186,11 +184,6 @@ class LongList(Event, frozen=True):
     def __str__(self) -> str:
         many = f"{self.view}: {_count(self.tools, 'tool')} in one list of {self.size:,} bytes"
         return f"{many}; an assistant may not take them all: choose with tools.allow or tools.deny"
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about: of each, it is said once."""
-        return type(self).__name__, self.view
 
 
 class ToolCalled(Event, frozen=True, gc=False):

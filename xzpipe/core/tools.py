@@ -6,13 +6,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from xzpipe.core import rawjson
-from xzpipe.core.events import LongList, NameChanged, NotDescribed, RulesUnused
+from xzpipe.core.events import LongList, NameChanged, NotDescribed, Note, RulesUnused
 from xzpipe.core.names import Wish, assigned
 from xzpipe.core.plan import View
 from xzpipe.core.policy import EVERYTHING, Choice, chosen
 from xzpipe.core.schemas import inlined
-
-Note = NameChanged | NotDescribed | LongList | RulesUnused
 
 MAX_PAGES = 200  # of one tools/list; a server that hands out cursors for ever must not keep us
 MAX_LIST_BYTES = 16 * 2**20  # of one server's whole list; what one message may be, all pages may be

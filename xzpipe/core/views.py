@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from xzpipe.core import jsonrpc
 from xzpipe.core.effects import DropClient, Effect, ToClient
+from xzpipe.core.events import Note
 from xzpipe.core.pending import FOREVER
 from xzpipe.core.plan import View
-from xzpipe.core.tools import Catalog, Listed, Note, Table, Tool
+from xzpipe.core.tools import Catalog, Listed, Table, Tool
 from xzpipe.core.verdict import RELIST
 
 QUIET = 2.0  # seconds without a further change before a client that re-reads on connect is dropped
