@@ -23,7 +23,6 @@ from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, ServerDown, ServerReady
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT
-from xzpipe.core.plan import UNSHAPED
 from xzpipe.core.tools import Listed
 from xzpipe.core.verdict import Cause, judge
 from xzpipe.endpoint_life import keep_endpoint
@@ -110,8 +109,7 @@ def linked_to(endpoint: Endpoint, config: Config) -> Config:
     servers apart and hears of changed lists."""
     servers = frozenset(launch.name for launch in config.servers)
     plan = config.everything.only(servers)
-    view = replace(plan.view, shape=UNSHAPED)
-    plan = replace(plan, address=endpoint, view=view, server_id=True, rereads=False)
+    plan = replace(plan, address=endpoint, server_id=True, rereads=False)
     return replace(config, plans=(plan,))
 
 
@@ -183,10 +181,9 @@ async def calling_servers(guard: Guard, config: Config, emit: Emit) -> AsyncIter
                 settled.set()
 
     async with serving(guard, config, watch) as (bridge, _):
-        view = replace(config.everything.view, shape=UNSHAPED)
         ask = partial(bridge.client_text, "command")
         session = Session(ask, _longest_call(config) + GRACE, user_tools=True)
-        bridge.client_joined("command", Peer(session.receive, session.lost), view)
+        bridge.client_joined("command", Peer(session.receive, session.lost), config.everything.view)
         if waiting:
             await settled.wait()
         if failed and len(failed) == len(config.servers):

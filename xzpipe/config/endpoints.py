@@ -1,7 +1,7 @@
 """Which endpoints there are, and what each of them sees: from a config to `Plan`s."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -22,7 +22,7 @@ from xzpipe.config.policies import Notes, both, http_headers, is_glob, tool_poli
 from xzpipe.config.servers import Entry, Surroundings
 from xzpipe.config.settings import Overrides
 from xzpipe.core.endpoint import Endpoint
-from xzpipe.core.plan import WARN_LIST_BYTES, WARN_TOOLS, Mode, Plan, View
+from xzpipe.core.plan import UNSHAPED, WARN_LIST_BYTES, WARN_TOOLS, Mode, Plan, View
 from xzpipe.core.policy import EVERYTHING, ToolPolicy
 from xzpipe.core.shaping import Shape
 
@@ -80,8 +80,8 @@ class _Found:
 class Linked:
     """What is linked to which endpoint, that without a name first; and the secrets of them all.
 
-    `everything` is a plan of all servers under what is common to all endpoints: what is seen where
-    no endpoint is asked.
+    `everything` is a plan of all servers under what is common to all endpoints, and unshaped: what
+    is seen where no endpoint is asked.
     """
 
     plans: tuple[Plan, ...]
@@ -126,6 +126,7 @@ def linked(
         notes.warnings += _doubts(made, cast)
     every = [each.name for each in cast.entries]
     everything = _plan(_Found("", "xzpipe", None, said), every, policies, overrides.mode)
+    everything = replace(everything, view=replace(everything.view, shape=UNSHAPED))
     return Linked(tuple(made.values()), everything, tuple(sorted(hidden)))
 
 
