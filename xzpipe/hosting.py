@@ -16,7 +16,7 @@ import anyio
 from xzpipe.agent_token import agent_of, token_of
 from xzpipe.bridge import Emit
 from xzpipe.config.model import Serve
-from xzpipe.core.admission import ROOT, Rules
+from xzpipe.core.admission import MOST, MOST_OF_AGENT, ROOT, Rules
 from xzpipe.core.agents import Base
 from xzpipe.errors import UsageError, XzpipeError
 from xzpipe.process import POSIX
@@ -90,11 +90,14 @@ def doubts(path: Path, host: str, tls: bool) -> list[str]:
 
 def serving(settings: Serve, key: str, max_message_bytes: int) -> Serving:
     """How to serve by these settings. Raises `UsageError` for a certificate that cannot be used."""
-    rules = Rules(partial(agent_of, key=key), key)
-    most = settings.max_connections or rules.most
-    of_agent = settings.max_connections_per_agent or rules.most_of_agent
+    rules = Rules(
+        partial(agent_of, key=key),
+        key,
+        settings.max_connections or MOST,
+        settings.max_connections_per_agent or MOST_OF_AGENT,
+    )
     return Serving(
-        Rules(rules.agent_of, key, most, of_agent),
+        rules,
         settings.host or HOST,
         PORT if settings.port is None else settings.port,
         _tls(settings.tls_cert, settings.tls_key),

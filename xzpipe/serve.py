@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
+from websockets.typing import Origin
 
 from xzpipe.agent import Agent, health
 from xzpipe.bridge import Emit
@@ -117,7 +117,6 @@ async def listening(serving: Serving, emit: Emit) -> AsyncIterator[EndpointServe
     listen."""
     async with anyio.create_task_group() as tasks:
         endpoint = EndpointServer(tasks, serving, emit)
-        options: dict[str, Any] = {"origins": [None, *serving.origins]}
         async with serve(
             endpoint.serve,
             serving.host,
@@ -131,7 +130,7 @@ async def listening(serving: Serving, emit: Emit) -> AsyncIterator[EndpointServe
             close_timeout=CLOSE_TIMEOUT,
             ssl=serving.tls,
             logger=logger,
-            **options,
+            origins=[None, *map(Origin, serving.origins)],
         ) as server:
             endpoint.port = next(iter(server.sockets)).getsockname()[1]
             yield endpoint

@@ -19,6 +19,8 @@ ROOT = "/mcp_endpoint/"
 MCP_PATH = ROOT + "mcp/"
 CALL_PATH = ROOT + "call/"
 HEALTH_PATH = ROOT + "health"
+MOST = 4096  # connections; each costs some 22 kB
+MOST_OF_AGENT = 512
 MAX_SERVER_ID = 128  # characters; it is in every log line of its server, and before tools' names
 UNAUTHORIZED = -32004  # wire.md §3, as the codes below
 NO_SUCH_PATH = -32601
@@ -39,8 +41,8 @@ class Rules:
 
     agent_of: Callable[[str], str] = field(repr=False)  # may know the key
     key: str = field(default="", repr=False)
-    most: int = 4096  # connections; each costs some 50 kB
-    most_of_agent: int = 512
+    most: int = MOST
+    most_of_agent: int = MOST_OF_AGENT
 
 
 @dataclass(frozen=True, slots=True)

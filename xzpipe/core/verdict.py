@@ -43,7 +43,7 @@ class Action(Enum):
 
     RETRY = "retry"  # after the delay of the backoff, and `at_least` seconds
     RETRY_WITH_COOKIE = "retry with cookie"  # at once, but only once
-    RENEW = "renew"  # at once: we have closed it for that
+    RENEW = "renew"  # soon, whatever the backoff: we have closed it for that
     GIVE_WAY = "give way"  # another connection took the place: after the longest delay
 
 
