@@ -52,9 +52,15 @@ LOST = Failure(Cause.CLOSED, 1006)  # without a close frame
 logger = logging.getLogger("xzpipe.websocket")
 
 
+# of the library; their tracebacks quote a request
+UNREADABLE = ("! no valid HTTP request", "opening handshake failed")
+
+
 def _may_be_logged(record: logging.LogRecord) -> bool:
-    """Not what is said in calls. Of a request, the path as it is meant: in `%74oken=` nobody would
-    see a secret."""
+    """Not what is said in calls. Of a request, the path as it is meant, since in `%74oken=` nobody
+    would see a secret; and of one that cannot be read, nothing."""
+    if record.msg in UNREADABLE:
+        record.exc_info = None
     if isinstance(record.args, tuple):
         record.args = tuple(
             unquote(redact(arg)) if isinstance(arg, str) else arg for arg in record.args

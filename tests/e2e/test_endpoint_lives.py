@@ -362,3 +362,11 @@ async def test_a_token_under_a_name_that_is_percent_encoded_is_not_logged(tmp_pa
         assert answer.status in (101, 401)
         assert await endpoint.xzpipe.stop() == 0
         assert leaked([await endpoint.xzpipe.whole_log()], token) == set()
+
+
+async def test_what_stands_behind_a_space_in_a_request_is_not_logged(tmp_path: Path) -> None:
+    async with served(tmp_path) as endpoint:
+        await asked(endpoint.port, "/mcp_endpoint/call/?token=first-half second-half")
+        await (await endpoint.caller()).ping()
+        assert await endpoint.xzpipe.stop() == 0
+        assert "second-half" not in await endpoint.xzpipe.whole_log()
