@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests.core.kit import seeing
+from tests.core.kit import called, seeing
 from tests.servers.session import WAIT
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.effects import DropClient, DropServer, Effect, ToClient, ToServer, WakeAt
@@ -94,7 +94,7 @@ def test_a_call_goes_to_the_server_and_its_answer_to_the_client():
     bridge.now.time = 0.25
     bridge.server_line("calc", b'{"jsonrpc":"2.0","id":%d,"result":{"content":[]}}' % inner)
     assert client.got == [b'{"jsonrpc":"2.0","id":"c","result":{"content":[]}}']
-    assert heard.of(ToolCalled) == [ToolCalled("calc", "add", "link", 0.25, "ok")]
+    assert heard.of(ToolCalled) == [called("calc", "add", "link", 0.25, "ok")]
 
 
 def test_each_effect_reaches_the_one_it_is_for():

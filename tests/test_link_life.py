@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from typing import TypeVar
+from unittest.mock import ANY
 
 import anyio
 import pytest
@@ -17,12 +18,19 @@ from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import Endpoint
 from xzpipe.core.events import Event, ToolCalled
 from xzpipe.core.hub import Hub
-from xzpipe.core.link_events import LinkClosed, LinkDown, LinkRenewed, LinkUp, LinkWaiting
+from xzpipe.core.link_events import (
+    LinkClosed,
+    LinkDown,
+    LinkRemoved,
+    LinkRenewed,
+    LinkUp,
+    LinkWaiting,
+)
 from xzpipe.core.pending import FOREVER
 from xzpipe.core.plan import Link
 from xzpipe.core.rivals import ALONE, ENOUGH, Rivals
 from xzpipe.core.verdict import REPLACED
-from xzpipe.link_life import Displaced, keep_link
+from xzpipe.link_life import RENEWAL, Displaced, keep_link
 from xzpipe.websocket import Dialling
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +163,7 @@ async def test_cancelled_a_link_closes_as_one_that_goes_away():
             await life.event(LinkUp)
             tasks.cancel_scope.cancel()
         assert await peer.closed() == (1001, "")
-        assert life.events[-1] == LinkClosed("calc")
+        assert life.events[-2:] == [LinkClosed("calc"), LinkRemoved("calc")]
         assert life.of(LinkDown) == []
 
 
@@ -321,7 +329,7 @@ async def test_a_changed_tool_list_is_read_again_over_a_new_connection():
         successor = await endpoint.accept()
         assert list(await successor.handshake()) == ["add", "tool-1"]
         assert (await peer.closed())[0] == 1001
-        assert life.of(LinkRenewed) == [LinkRenewed("calc")]
+        assert life.of(LinkRenewed) == [LinkRenewed("calc", ANY, RENEWAL)]
         assert life.of(LinkDown) == []  # nothing has failed, and no wait gets longer for it
         assert life.server.lives == 1
 

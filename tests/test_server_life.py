@@ -19,6 +19,7 @@ from xzpipe.core.events import (
     Event,
     ServerDown,
     ServerReady,
+    ServerRemoved,
     ServerStarting,
     ServerStopped,
     ServerWrote,
@@ -101,7 +102,7 @@ async def test_a_server_starts_gets_ready_and_serves():
         assert (ready.server, ready.name, ready.version, ready.tools) == ("stub", "calc", "1.0", 1)
         answer = await life.call("echo", text="你好")
         assert answer["result"]["content"][0]["text"] == "你好"
-        assert [type(each) for each in life.events[:2]] == [ServerStarting, ServerReady]
+        assert [type(each) for each in life.events[1:3]] == [ServerStarting, ServerReady]
 
 
 async def test_cancelled_it_stops_its_server_and_says_how():
@@ -110,7 +111,8 @@ async def test_cancelled_it_stops_its_server_and_says_how():
         pid = life.of(ServerStarting)[0].pid
         assert alive(pid)
     assert not alive(pid)
-    assert life.events[-1] == ServerStopped("stub", "at the end of its input")
+    stopped = ServerStopped("stub", "at the end of its input")
+    assert life.events[-2:] == [stopped, ServerRemoved("stub")]
     assert life.of(ServerDown) == []
     assert not life.bridge.hub.ready(None)
 
@@ -119,7 +121,7 @@ async def test_cancelled_while_it_starts_it_leaves_nothing_behind():
     async with living("--start-delay", 30, "--grandchild") as life:
         pid = (await life.event(ServerStarting)).pid
     await ended(pid)
-    assert life.events[-1] == ServerStopped("stub", "by SIGTERM")
+    assert life.events[-2:] == [ServerStopped("stub", "by SIGTERM"), ServerRemoved("stub")]
 
 
 async def test_a_server_that_dies_is_started_again_and_its_clients_stay():

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from xzpipe.bridge import Bridge, Emit, Peer
-from xzpipe.core.events import Event
+from xzpipe.core.events import Event, ServerRemoved
 from xzpipe.core.hub import Hub
 from xzpipe.core.plan import View
 from xzpipe.core.verdict import REPLACED, Cause
@@ -99,6 +99,7 @@ class Agent:
                 del self._servers[server]
                 self._nameless.discard(server)
                 bridge.server_removed(server)
+                self._heard(ServerRemoved(server))
         if replaced:
             await socket.close(1000, REPLACED)
         elif failure.cause is Cause.OURS:

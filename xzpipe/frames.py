@@ -26,6 +26,7 @@ class Frames(Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.bug: Exception | None = None  # what `receive` raised; the connection is cut then
+        self.on_answered: Callable[[float], object] | None = None  # seconds, of each ping
         self._receive: Receive | None = None
         self._early: list[bytes] = []  # what came before anyone was there to take it
         self._parts: list[bytes] = []  # of a fragmented message; the protocol bounds their sum
@@ -48,7 +49,10 @@ class Frames(Connection):
 
     def process_event(self, event: Event) -> None:
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
+            before = self.latency
             super().process_event(event)
+            if self.on_answered is not None and self.latency != before:
+                self.on_answered(self.latency)
             return
         self._parts.append(bytes(event.data))
         if event.fin:

@@ -6,7 +6,17 @@ from itertools import count
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.backoff import Backoff
 from xzpipe.core.endpoint import redact
-from xzpipe.core.link_events import LinkClosed, LinkDown, LinkRenewed, LinkUp, LinkWaiting
+from xzpipe.core.link_events import (
+    LinkAdded,
+    LinkAnswered,
+    LinkClosed,
+    LinkDialling,
+    LinkDown,
+    LinkRemoved,
+    LinkRenewed,
+    LinkUp,
+    LinkWaiting,
+)
 from xzpipe.core.plan import Link
 from xzpipe.core.rivals import Rivals
 from xzpipe.core.verdict import REPLACED, Action, Cause, Failure, judge
@@ -51,7 +61,8 @@ async def keep_link(
             bridge.emit(LinkDown(link.name, verdict.cause, verdict.hint, lived, wait))
 
         if verdict.action is Action.RENEW:
-            return Ended(lived, lambda _: bridge.emit(LinkRenewed(link.name)), exactly=RENEWAL)
+            renewed = LinkRenewed(link.name, lived, RENEWAL)
+            return Ended(lived, lambda _: bridge.emit(renewed), exactly=RENEWAL)
         at_once = 0.0 if verdict.action is Action.RETRY_WITH_COOKIE else None
         give_way = verdict.action is Action.GIVE_WAY
         return Ended(lived, announce, backoff.maximum if give_way else verdict.at_least, at_once)
@@ -61,6 +72,7 @@ async def keep_link(
             bridge.emit(LinkWaiting(link.name))
             await bridge.until_ready(link.view)
         rivals.dialled(link.name, bridge.now())
+        bridge.emit(LinkDialling(link.name))
         try:
             socket = await dial(link.address, dialling, cookie)
         except DialFailed as failed:
@@ -73,7 +85,10 @@ async def keep_link(
         bridge.emit(LinkUp(link.name, str(link.address), proxy))
         stopping = True
         try:
-            failure = await socket.run(lambda text: bridge.client_text(client, text))
+            failure = await socket.run(
+                lambda text: bridge.client_text(client, text),
+                lambda seconds: bridge.emit(LinkAnswered(link.name, seconds)),
+            )
             stopping = False
         finally:
             bridge.client_left(client)
@@ -82,4 +97,9 @@ async def keep_link(
                 bridge.emit(LinkClosed(link.name))
         return down(failure, bridge.now() - opened)
 
-    await keep(one_life, backoff)
+    address = link.address
+    bridge.emit(LinkAdded(link.name, link.view.endpoint, str(address), address.expires))
+    try:
+        await keep(one_life, backoff)
+    finally:
+        bridge.emit(LinkRemoved(link.name))

@@ -4,7 +4,14 @@ import anyio
 
 from xzpipe.bridge import Bridge, Peer
 from xzpipe.core.backoff import Backoff
-from xzpipe.core.events import ServerDown, ServerStarting, ServerStopped, ServerWrote
+from xzpipe.core.events import (
+    ServerAdded,
+    ServerDown,
+    ServerRemoved,
+    ServerStarting,
+    ServerStopped,
+    ServerWrote,
+)
 from xzpipe.core.launch import Launch
 from xzpipe.errors import ServerError
 from xzpipe.guard import Guard
@@ -20,6 +27,7 @@ async def keep_server(
 ) -> None:
     """Keep a server alive until cancelled; then stop it, and return when it is gone."""
     name = launch.name
+    bridge.emit(ServerAdded(name))
 
     def down(reason: str, said: tuple[str, ...], lived: float) -> Ended:
         return Ended(lived, lambda wait: bridge.emit(ServerDown(name, reason, said, wait)))
@@ -49,7 +57,10 @@ async def keep_server(
                 bridge.emit(ServerStopped(name, how))
         return down(reason, tuple(child.last_words), lived)
 
-    await keep(one_life, backoff)
+    try:
+        await keep(one_life, backoff)
+    finally:
+        bridge.emit(ServerRemoved(name))
 
 
 async def _serve(bridge: Bridge, launch: Launch, child: Child) -> str:

@@ -112,8 +112,14 @@ class Socket:
         self._dropped = Failure(Cause.OURS, reason=reason)
         self._scope.cancel()
 
-    async def run(self, receive: Callable[[bytes], object]) -> Failure:
-        """Hand every message to `receive` until the connection ends; how it ended."""
+    async def run(
+        self,
+        receive: Callable[[bytes], object],
+        answered: Callable[[float], object] | None = None,
+    ) -> Failure:
+        """Hand every message to `receive` until the connection ends; how it ended. `answered` is
+        told how many seconds the answer to a ping of the keepalive took."""
+        self._connection.on_answered = answered
         with self._scope:
             self._connection.hand_to(receive)
             await self._connection.wait_closed()

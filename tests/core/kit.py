@@ -1,9 +1,11 @@
 """What the tests of the core say on the wire, and servers and clients in the states they need."""
 
 import json
+from unittest.mock import ANY
 
 from xzpipe.core import handshake, jsonrpc
 from xzpipe.core.effects import Effect, ToClient, ToServer
+from xzpipe.core.events import ToolCalled
 from xzpipe.core.hub import Hub
 from xzpipe.core.launch import CALL_TIMEOUT
 from xzpipe.core.plan import View
@@ -107,3 +109,8 @@ def tools_of(hub: Hub, client: str = "link") -> list[str]:
     [reply, *_] = hub.client_text(client, ask(b'"list"', "tools/list"), 0.0)
     assert isinstance(reply, ToClient)
     return [each["name"] for each in json.loads(reply.text)["result"]["tools"]]
+
+
+def called(server, tool, client, seconds, outcome):
+    """A call of any size, from any endpoint."""
+    return ToolCalled(server, tool, client, seconds, outcome, ANY, ANY, ANY)

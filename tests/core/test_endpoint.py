@@ -1,6 +1,8 @@
 """Endpoint addresses, and texts without their secrets."""
 
 import base64
+import json
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -214,3 +216,26 @@ def test_a_long_line_is_redacted_in_linear_time(part):
     """A server may write 64 KiB of anything on one line of its stderr."""
     line = part * (2**18 // len(part))
     assert "=abc" not in redact(f"{line} token=abc")
+
+
+def jwt(payload):
+    parts = (b'{"alg":"ES256"}', json.dumps(payload).encode(), b"signature")
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("token", "expires"),
+    [
+        (jwt({"userId": 1, "exp": 1800000000}), 1800000000),
+        (jwt({"userId": 1}), None),
+        (jwt({"exp": "soon"}), None),
+        (jwt([1800000000]), None),
+        (jwt({"exp": 1e400}), None),
+        ("abc.def.ghi", None),
+        ("no-web-token", None),
+        ("..", None),
+    ],
+)
+def test_a_token_that_says_when_it_expires_is_believed(token, expires):
+    assert Endpoint(f"wss://host/mcp/?token={token}").expires == expires
+    assert Endpoint(f"wss://host/mcp/?token={quote(token)}&x=1").expires == expires

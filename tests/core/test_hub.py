@@ -11,6 +11,7 @@ from tests.core.kit import (
     ask,
     bridged,
     call,
+    called,
     listing,
     merged,
     note,
@@ -27,7 +28,6 @@ from xzpipe.core.events import (
     NotDescribed,
     ServerReady,
     TooLarge,
-    ToolCalled,
     ToolsChanged,
 )
 from xzpipe.core.hub import Hub
@@ -349,7 +349,7 @@ def test_an_answer_with_bytes_that_are_not_utf8_is_mended():
         "calc", answer(b"3", '{"s":"你'.encode("gbk") + b'","n":1e400}'), 2.0
     ) == [
         ToClient("link", answer(b"7", '{"s":"��","n":1e400}'.encode())),
-        ToolCalled("calc", "add", "link", 1.0, "ok"),
+        called("calc", "add", "link", 1.0, "ok"),
     ]
 
 
@@ -377,7 +377,7 @@ def test_the_caller_is_told_of_an_answer_over_the_limit_once():
     assert hub.server_overlong("calc", head, 2.0) == [
         TooLarge("calc", LIMIT),
         ToClient("link", refusal(b'"x"', -32000, TOO_LARGE)),
-        ToolCalled("calc", "add", "link", 1.0, "answer too large"),
+        called("calc", "add", "link", 1.0, "answer too large"),
     ]
     assert hub.server_overlong("calc", TAIL, 3.0) == []
 
@@ -389,7 +389,7 @@ def test_the_id_of_an_answer_over_the_limit_may_come_last():
     assert hub.server_overlong("calc", head, 1.0) == [TooLarge("calc", LIMIT)]
     assert hub.server_overlong("calc", TAIL, 1.0) == [
         ToClient("link", refusal(b"0", -32000, TOO_LARGE)),
-        ToolCalled("calc", "add", "link", 0.0, "answer too large"),
+        called("calc", "add", "link", 0.0, "answer too large"),
     ]
 
 
@@ -437,7 +437,7 @@ def test_a_call_that_a_server_does_not_take_fails_at_once():
     [asked] = hub.client_text("link", call(b'"x"'), 1.0)
     overloaded = [
         ToClient("link", refusal(b'"x"', -32000, "MCP server 'calc' is overloaded")),
-        ToolCalled("calc", "add", "link", 1.0, "overloaded"),
+        called("calc", "add", "link", 1.0, "overloaded"),
     ]
     assert hub.undeliverable(asked, 2.0) == overloaded
     assert hub.undeliverable(asked, 2.0) == []

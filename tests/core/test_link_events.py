@@ -4,8 +4,12 @@ from xzpipe.core import link_events
 from xzpipe.core.events import Event
 from xzpipe.core.link_events import (
     BadFrame,
+    LinkAdded,
+    LinkAnswered,
     LinkClosed,
+    LinkDialling,
     LinkDown,
+    LinkRemoved,
     LinkRenewed,
     LinkUp,
     LinkWaiting,
@@ -20,6 +24,14 @@ SENTENCES = [
         "link: a message that is none was refused: not JSON",
     ),
     (LinkWaiting("link"), "debug", "link: the link waits for its server to be ready"),
+    (
+        LinkAdded("link", "home", "wss://host/mcp/", None),
+        "debug",
+        "link: to be linked to wss://host/mcp/",
+    ),
+    (LinkRemoved("link"), "debug", "link: not linked any longer"),
+    (LinkDialling("link"), "debug", "link: connecting"),
+    (LinkAnswered("link", 0.0416), "debug", "link: a ping was answered in 42 ms"),
     (LinkUp("link", "wss://host/mcp/", ""), "info", "link: connected to wss://host/mcp/"),
     (
         LinkUp("link", "wss://host/mcp/", "http://proxy"),
@@ -49,7 +61,7 @@ SENTENCES = [
         'to start that way, set "mode": "aggregate" in xzpipe',
     ),
     (
-        LinkRenewed("calc"),
+        LinkRenewed("calc", 5.0, 1.0),
         "info",
         "calc: its tool list changed; connecting anew, so that the endpoint reads it",
     ),

@@ -10,6 +10,7 @@ from tests.core.kit import (
     ask,
     bridged,
     call,
+    called,
     cancelled,
     merged,
     note,
@@ -18,7 +19,7 @@ from tests.core.kit import (
     start,
 )
 from xzpipe.core.effects import DropServer, ToClient, ToServer, WakeAt
-from xzpipe.core.events import NoiseOnStdout, StaleAnswer, ToolCalled
+from xzpipe.core.events import NoiseOnStdout, StaleAnswer
 from xzpipe.core.hub import Hub
 from xzpipe.core.plan import View
 from xzpipe.core.policy import ToolPolicy
@@ -43,7 +44,7 @@ LATE = ToServer("calc", cancelled(b"3", "time-out"))
 
 
 def done(seconds=0.0, outcome="ok", tool="add", server="calc", client="link"):
-    return ToolCalled(server, tool, client, seconds, outcome)
+    return called(server, tool, client, seconds, outcome)
 
 
 def test_a_call_from_end_to_end():
@@ -189,7 +190,7 @@ def test_a_call_that_takes_too_long_fails_and_is_taken_back():
     assert hub.tick(301.0) == [
         LATE,
         ToClient("link", refusal(b"7", -32000, "MCP server 'calc' did not answer within 300 s")),
-        done(300.0, "no answer in 300 s"),
+        done(300.0, "no answer"),
     ]
     assert hub.server_line("calc", answer(b"3"), 302.0) == [StaleAnswer("calc")]
 

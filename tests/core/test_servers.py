@@ -12,6 +12,7 @@ from tests.core.kit import (
     ask,
     bridged,
     call,
+    called,
     cancelled,
     listing,
     merged,
@@ -23,7 +24,7 @@ from tests.core.kit import (
 )
 from xzpipe.core import jsonrpc
 from xzpipe.core.effects import DropClient, DropServer, ToClient, ToServer, WakeAt
-from xzpipe.core.events import ListingFailed, ServerReady, StaleAnswer, ToolCalled, ToolsChanged
+from xzpipe.core.events import ListingFailed, ServerReady, StaleAnswer, ToolsChanged
 from xzpipe.core.hub import Hub
 from xzpipe.core.plan import View
 from xzpipe.core.servers import DEAD_FOR, LISTING_TIMEOUT
@@ -195,7 +196,7 @@ def test_calls_are_held_while_a_server_starts():
     ]
     assert hub.server_line("calc", answer(b"5"), 6.5) == [
         ToClient("link", answer(b"8")),
-        ToolCalled("calc", "add", "link", 2.5, "ok"),
+        called("calc", "add", "link", 2.5, "ok"),
     ]
 
 
@@ -206,7 +207,7 @@ def test_held_calls_are_told_when_the_start_fails():
     hub.client_text("link", call(b"7"), 3.0)
     assert hub.server_exited("calc", "exit code 1", 5.0) == [
         ToClient("link", refusal(b"7", -32000, GONE)),
-        ToolCalled("calc", "add", "link", 2.0, "server gone"),
+        called("calc", "add", "link", 2.0, "server gone"),
     ]
     assert start(hub, now=6.0) == [ServerReady("calc", "Calc", "1.2", 1, 0.0)]
 
@@ -221,7 +222,7 @@ def test_held_calls_time_out_or_are_taken_back_without_a_word_to_the_server():
     assert hub.client_text("link", note("cancelled", b'{"requestId":8}'), 6.0) == []
     assert hub.tick(13.0) == [
         ToClient("link", refusal(b"7", -32000, "MCP server 'calc' did not answer within 10 s")),
-        ToolCalled("calc", "add", "link", 10.0, "no answer in 10 s"),
+        called("calc", "add", "link", 10.0, "no answer"),
         WakeAt(15.0),
     ]
     assert hub.client_left("link", 14.0) == []
@@ -237,12 +238,12 @@ def test_a_lost_server_does_not_trouble_the_others():
     hub.client_text("link", call(b"2", "now"), 1.0)
     assert hub.server_exited("calc", "exit code 1", 2.0) == [
         ToClient("link", refusal(b"1", -32000, GONE)),
-        ToolCalled("calc", "add", "link", 1.0, "server gone"),
+        called("calc", "add", "link", 1.0, "server gone"),
         WakeAt(2.0 + DEAD_FOR),
     ]
     assert hub.server_line("time", answer(b"3"), 3.0) == [
         ToClient("link", answer(b"2")),
-        ToolCalled("time", "now", "link", 2.0, "ok"),
+        called("time", "now", "link", 2.0, "ok"),
     ]
 
 
@@ -264,7 +265,7 @@ def test_an_answer_from_an_earlier_life_is_dropped():
     assert hub.server_line("calc", answer(b"3"), 5.0) == [StaleAnswer("calc")]
     assert hub.server_line("calc", answer(b"6"), 6.0) == [
         ToClient("link", answer(b"7")),
-        ToolCalled("calc", "add", "link", 2.0, "ok"),
+        called("calc", "add", "link", 2.0, "ok"),
     ]
 
 
@@ -430,7 +431,7 @@ def test_a_removed_server_answers_its_callers_and_leaves_the_lists():
     words = "MCP server 'calc' went away before it answered: it was removed"
     assert hub.server_removed("calc", 2.0) == [
         ToClient("link", refusal(b"7", -32000, words)),
-        ToolCalled("calc", "add", "link", 1.0, "server gone"),
+        called("calc", "add", "link", 1.0, "server gone"),
         WakeAt(2.0 + DEAD_FOR),
         ToClient("link", LIST_CHANGED),
     ]

@@ -66,7 +66,7 @@ async def test_the_calculator_calculates_and_does_not_hang(tmp_path: Path) -> No
         assert value(answer)["result"] == 12
         called = await xzpipe.all("ToolCalled", 4, tool="calculator")
         outcomes = [each["outcome"] for each in called]
-        assert outcomes == ["ok", "ok", "no answer in 3 s", "ok"]
+        assert outcomes == ["ok", "ok", "no answer", "ok"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """Endpoint addresses: what they are made of, and how they are shown without their secrets."""
 
+import json
 import re
+from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -41,6 +43,19 @@ class Endpoint:
         plain = [unquote(token) for token in raw]
         forms = {*raw, *plain, *(quote(token, safe="") for token in plain)}
         return tuple(sorted(form for form in forms if len(form) >= MIN_SECRET))
+
+    @property
+    def expires(self) -> int | None:
+        """When its token expires, in seconds since 1970, if it is a JSON web token that says so
+        (wire.md §1: those of 2025 do not). Nothing is verified."""
+        for token in self.secrets:
+            payload = token.split(".")[1] if token.count(".") == 2 else ""
+            try:
+                claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+                return int(claims["exp"])
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                continue
+        return None
 
     @property
     def call_side(self) -> "Endpoint":

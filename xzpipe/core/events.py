@@ -23,6 +23,26 @@ class Event(msgspec.Struct, frozen=True):
         return self.LEVEL
 
 
+class ServerAdded(Event, frozen=True):
+    """A server is to be kept alive from now on."""
+
+    LEVEL: ClassVar[str] = "debug"
+    server: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: to be kept alive"
+
+
+class ServerRemoved(Event, frozen=True):
+    """A server is not kept alive any longer, and is gone."""
+
+    LEVEL: ClassVar[str] = "debug"
+    server: str
+
+    def __str__(self) -> str:
+        return f"{self.server}: not kept any longer"
+
+
 class ServerStarting(Event, frozen=True):
     server: str
     pid: int
@@ -187,14 +207,18 @@ class LongList(Note, frozen=True):
 
 
 class ToolCalled(Event, frozen=True, gc=False):
-    """A tool call was answered after `seconds`; `outcome` is "ok", "tool error" or why it
-    failed."""
+    """A tool call was answered after `seconds`; `outcome` is "ok", "tool error" or why it failed:
+    one of a few. `asked` and `answered` are the bytes of its params and of the whole answer;
+    `endpoint` is where the call came from."""
 
     server: str
     tool: str
     client: str
     seconds: float
     outcome: str
+    endpoint: str = ""
+    asked: int = 0
+    answered: int = 0
 
     @property
     def level(self) -> str:
@@ -202,7 +226,10 @@ class ToolCalled(Event, frozen=True, gc=False):
         return "info" if self.outcome in ("ok", "error", "tool error") else "warning"
 
     def __str__(self) -> str:
-        return f"{self.server}: {self.tool} → {self.outcome} in {self.seconds * 1000:.0f} ms"
+        sizes = f"{self.asked:,} bytes asked, {self.answered:,} answered"
+        by = f" for {self.endpoint}" if self.endpoint else ""
+        took = f"{self.seconds * 1000:.0f} ms"
+        return f"{self.server}: {self.tool} → {self.outcome} in {took}{by} ({sizes})"
 
 
 class StaleAnswer(Event, frozen=True):

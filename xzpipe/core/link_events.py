@@ -16,6 +16,30 @@ class BadFrame(Event, frozen=True):
         return f"{self.client}: a message that is none was refused: {self.reason}"
 
 
+class LinkAdded(Event, frozen=True):
+    """A link is to be kept up from now on. `address` is without its token, which `expires` then
+    (seconds since 1970), if it says so."""
+
+    LEVEL: ClassVar[str] = "debug"
+    link: str
+    endpoint: str
+    address: str
+    expires: int | None
+
+    def __str__(self) -> str:
+        return f"{self.link}: to be linked to {self.address}"
+
+
+class LinkRemoved(Event, frozen=True):
+    """A link is not kept any longer, and is closed."""
+
+    LEVEL: ClassVar[str] = "debug"
+    link: str
+
+    def __str__(self) -> str:
+        return f"{self.link}: not linked any longer"
+
+
 class LinkWaiting(Event, frozen=True):
     """The link is not dialled until a server of its view is ready."""
 
@@ -24,6 +48,14 @@ class LinkWaiting(Event, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.link}: the link waits for its server to be ready"
+
+
+class LinkDialling(Event, frozen=True):
+    LEVEL: ClassVar[str] = "debug"
+    link: str
+
+    def __str__(self) -> str:
+        return f"{self.link}: connecting"
 
 
 class LinkUp(Event, frozen=True):
@@ -54,13 +86,37 @@ class LinkDown(Event, frozen=True):
         return f"{self.link}: {self.cause}{was}; {again}" + (f". {self.hint}" if self.hint else "")
 
 
+class LinkAnswered(Event, frozen=True):
+    """The endpoint answered a ping of the keepalive after `seconds`."""
+
+    LEVEL: ClassVar[str] = "debug"
+    link: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.link}: a ping was answered in {self.seconds * 1000:.0f} ms"
+
+
 class LinkRenewed(Event, frozen=True):
-    """The link was closed, to be opened again at once: the endpoint reads tools only then."""
+    """The link was closed after `lived` seconds, to be opened again soon: the endpoint reads tools
+    only then."""
 
     link: str
+    lived: float
+    retry_in: float
 
     def __str__(self) -> str:
         return f"{self.link}: its tool list changed; connecting anew, so that the endpoint reads it"
+
+    @property
+    def cause(self) -> str:
+        """As that of `LinkDown`."""
+        return "its tool list changed"
+
+    @property
+    def hint(self) -> str:
+        """As that of `LinkDown`: there is nothing to do."""
+        return ""
 
 
 class LinkClosed(Event, frozen=True):

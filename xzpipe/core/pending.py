@@ -15,7 +15,7 @@ class Pending(msgspec.Struct, gc=False):
 
     `client` is None when the hub itself asks. `outer` and `token` are raw JSON: the client's id,
     and its progress token (empty: none). `tool` is the server's own name of the tool, if it is a
-    call.
+    call; `size`, the bytes of its params.
     """
 
     client: str | None
@@ -25,6 +25,7 @@ class Pending(msgspec.Struct, gc=False):
     deadline: float
     tool: str = ""
     token: bytes = b""
+    size: int = 0
 
 
 class PendingTable:

@@ -25,6 +25,7 @@ class Mode(Enum):
 @dataclass(frozen=True, slots=True)
 class View:
     """What one client sees. `name` is for messages; `servers` None: all there are, now and later.
+    `endpoint` names where the client is.
 
     `own` holds the policies of servers that have one, on the names that the server itself uses;
     `policy` comes after it, on the names that it made, or on `server__name`.
@@ -37,6 +38,7 @@ class View:
     shape: Shape = UNSHAPED
     warn_tools: int = WARN_TOOLS
     warn_list_bytes: int = WARN_LIST_BYTES
+    endpoint: str = ""
 
     def sees(self, server: str) -> bool:
         """Whether a server is in this view."""
@@ -75,6 +77,11 @@ class Plan:
     proxy: str = field(default="env", repr=False)  # "env", "none" or a URL
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return self.name or "endpoint"
+
     def only(self, servers: frozenset[str]) -> "Plan":
         """The same plan for those of its servers that are among these."""
         kept = tuple(server for server in self.servers if server in servers)
@@ -95,11 +102,11 @@ class Plan:
         return [self._link(server, self._part(server)) for server in self.servers]
 
     def _whole(self) -> View:
-        return replace(self.view, name=self.name or "endpoint")
+        return replace(self.view, name=self.title, endpoint=self.title)
 
     def _part(self, server: str) -> View:
         name = f"{server}@{self.name}" if self.name else server
-        return replace(self.view, name=name, servers=frozenset({server}))
+        return replace(self.view, name=name, servers=frozenset({server}), endpoint=self.title)
 
     def _link(self, server: str, view: View) -> Link:
         assert self.address is not None, "a plan is linked only once it has an address"

@@ -55,7 +55,7 @@ class Relay:
         deadline = now + asked.call_timeout
         outer = bytes(message.id)
         inner = self._pending.add(
-            server, Pending(client, outer, method, now, deadline, tool, token)
+            server, Pending(client, outer, method, now, deadline, tool, token, len(params))
         )
         caller.owed += 1
         if deadline > caller.owed_until:
@@ -104,7 +104,16 @@ class Relay:
             caller.owed_until = 0.0
         if not entry.tool:
             return [ToClient(client, text)]
-        called = ToolCalled(server, entry.tool, client, now - entry.asked, outcome)
+        called = ToolCalled(
+            server,
+            entry.tool,
+            client,
+            now - entry.asked,
+            outcome,
+            caller.view.endpoint,
+            entry.size,
+            len(text),
+        )
         return [ToClient(client, text), called]
 
     def fail(
@@ -147,7 +156,7 @@ class Relay:
                 effects += self._servers.failed(server, entry, reason, now)
             else:
                 words = f"MCP server '{server}' did not answer within {limit}"
-                effects += self.fail(server, entry, words, now, f"no answer in {limit}")
+                effects += self.fail(server, entry, words, now, "no answer")
         return effects
 
     def withdraw(self, server: str, inner: int, reason: str) -> list[Effect]:
