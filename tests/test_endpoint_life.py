@@ -18,7 +18,7 @@ from xzpipe.core.hub import Hub
 from xzpipe.core.link_events import LinkDown, LinkUp, ModeSwitched
 from xzpipe.core.plan import Mode, Plan
 from xzpipe.core.verdict import REPLACED
-from xzpipe.endpoint_life import keep_endpoint
+from xzpipe.endpoint_life import EndpointLife
 from xzpipe.websocket import Dialling
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,8 @@ async def keeping(
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bridged.bridge.run)
-            tasks.start_soon(keep_endpoint, bridged.bridge, plan, Dialling("none"), backoff, PAUSE)
+            life = EndpointLife(bridged.bridge, plan, Dialling("none"), backoff, PAUSE)
+            tasks.start_soon(life.run)
             yield bridged, endpoint
             tasks.cancel_scope.cancel()
 

@@ -83,7 +83,6 @@ class Life:
         self.bridge = Bridge(Hub(), self.hear)
         self.server = FakeServer(self.bridge)
         self.rivals = Rivals()
-        self.shares = False
         self.rereads = True
         self._bell = Bell()
 
@@ -100,7 +99,7 @@ class Life:
 
     async def keep(self, backoff: Backoff, dialling: Dialling) -> None:
         link = Link("calc", Endpoint(self.endpoint.url), seeing("calc"), self.rereads)
-        await keep_link(self.bridge, link, dialling, backoff, self.rivals, self.shares)
+        await keep_link(self.bridge, link, dialling, backoff, self.rivals)
 
 
 @contextlib.asynccontextmanager
@@ -292,7 +291,7 @@ async def test_a_link_that_shares_ends_closed_when_its_place_is_taken():
     async with broker() as endpoint:
         life = Life(endpoint)
         life.server.start()
-        life.shares = True
+        life.rivals.share = True
         backoff = Backoff(0.001, 600.0, 60.0, lambda: 0.0)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(life.bridge.run)

@@ -174,7 +174,7 @@ def test_no_call_that_failed_is_left_out_of_the_log(capsys):
         emit(CALLED)
         emit(ToolCalled("calc", "add", "calc#1", 0.001, "server gone"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines.count("<4>calc: add → server gone in 1 ms") == 100
+    assert lines.count("<4>calc: add → server gone in 1 ms (0 bytes asked, 0 answered)") == 100
 
 
 def test_at_debug_everything_is_logged(capsys):

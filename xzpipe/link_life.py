@@ -38,19 +38,18 @@ async def keep_link(
     dialling: Dialling,
     backoff: Backoff,
     rivals: Rivals,
-    shares: bool = False,
 ) -> None:
     """Keep a link up until cancelled; then close it with 1001.
 
-    `rivals` are the links to the same endpoint. If another connection takes its place, a link that
-    `shares` raises `Displaced`, closed; any other gives way for the longest wait.
+    `rivals` are the links to the same endpoint. If another connection takes its place, a link whose
+    rivals share raises `Displaced`, closed; any other gives way for the longest wait.
     """
     cookie = ""
 
     def down(failure: Failure, lived: float) -> Ended:
         nonlocal cookie
         if rivals.ended(link.name, failure, bridge.now()):
-            if shares:
+            if rivals.share:
                 raise Displaced
             failure = Failure(Cause.CLOSED, 1000, REPLACED)
         cookie = "" if cookie else failure.cookie  # once it was sent back, that is enough
@@ -102,4 +101,5 @@ async def keep_link(
     try:
         await keep(one_life, backoff)
     finally:
+        rivals.closed(link.name)
         bridge.emit(LinkRemoved(link.name))

@@ -49,7 +49,7 @@ def setup(
     handler = _rich(stream) if format == "rich" else logging.StreamHandler(stream)
     global _secrets
     _secrets = secrets
-    handler.setFormatter(_formatter(format, env, _secrets))
+    handler.setFormatter(_formatter(format, env))
     number = _NUMBERS[level.upper()]
     _logger.handlers[:] = [handler]
     _logger.setLevel(number)
@@ -58,6 +58,12 @@ def setup(
     library = logging.getLogger("xzpipe.websocket")
     library.setLevel(logging.DEBUG if number <= logging.DEBUG else logging.CRITICAL)
     return EventLog()
+
+
+def hide(secrets: tuple[str, ...]) -> None:
+    """What no text may show from now on, besides what it may not show already."""
+    global _secrets
+    _secrets = tuple({*_secrets, *secrets})
 
 
 def warn(text: str) -> None:
@@ -109,25 +115,21 @@ def safe(text: str) -> str:
     return shown.replace("\n", "\n    ")
 
 
-def _formatter(format: str, env: Mapping[str, str], secrets: tuple[str, ...]) -> logging.Formatter:
+def _formatter(format: str, env: Mapping[str, str]) -> logging.Formatter:
     if format == "json":
-        return _Json(secrets)
+        return _Json()
     if format == "rich":
-        return _Plain("%(message)s", secrets)
+        return _Plain("%(message)s")
     if env.get("JOURNAL_STREAM"):
-        return _Journal("%(message)s", secrets)
-    return _Plain("%(asctime)s %(levelname)-7s %(message)s", secrets)
+        return _Journal("%(message)s")
+    return _Plain("%(asctime)s %(levelname)-7s %(message)s")
 
 
 class _Plain(logging.Formatter):
     default_msec_format = None  # whole seconds; a `datefmt` would override rich's own format
 
-    def __init__(self, template: str, secrets: tuple[str, ...]) -> None:
-        super().__init__(template)
-        self._secrets = secrets
-
     def format(self, record: logging.LogRecord) -> str:
-        return safe(redact(super().format(record), self._secrets))
+        return safe(redact(super().format(record), _secrets))
 
 
 class _Journal(_Plain):
@@ -139,10 +141,6 @@ class _Journal(_Plain):
 
 
 class _Json(logging.Formatter):
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        super().__init__()
-        self._secrets = secrets
-
     def format(self, record: logging.LogRecord) -> str:
         event: Event | None = getattr(record, "event", None)
         members: dict[str, Any] = {
@@ -157,7 +155,7 @@ class _Json(logging.Formatter):
 
     def _clean(self, value: object) -> object:
         if isinstance(value, str):
-            return redact(value, self._secrets)
+            return redact(value, _secrets)
         return [self._clean(each) for each in value] if isinstance(value, tuple) else value
 
 

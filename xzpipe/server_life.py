@@ -18,7 +18,7 @@ from xzpipe.guard import Guard
 from xzpipe.process import Child, spawn
 from xzpipe.retry import Ended, keep
 
-STOPPING = "xzpipe is stopping"
+STOPPING = "xzpipe has stopped it"
 SOON = 0.3  # seconds; of a process that ends, the end of its stdin may be noticed first
 
 

@@ -3,11 +3,9 @@ import pytest
 from xzpipe.core import events
 from xzpipe.core.events import (
     ListingFailed,
-    LongList,
-    NameChanged,
     NoiseOnStdout,
-    NotDescribed,
-    RulesUnused,
+    Reloaded,
+    ReloadFailed,
     ServerAdded,
     ServerDown,
     ServerReady,
@@ -60,36 +58,20 @@ SENTENCES = [
         "warning",
         "calc: add → server gone in 123 ms for home (20 bytes asked, 1,234 answered)",
     ),
+    (
+        Reloaded(("calc", "time")),
+        "info",
+        "the config was read again; in effect with calc, time",
+    ),
+    (
+        ReloadFailed("c.json:1:2: not valid JSON", ""),
+        "error",
+        "the config was read again and left out, since it cannot be used:\n"
+        "c.json:1:2: not valid JSON",
+    ),
     (ServerAdded("calc"), "debug", "calc: to be kept alive"),
     (ServerRemoved("calc"), "debug", "calc: not kept any longer"),
     (StaleAnswer("calc"), "debug", "calc: an answer came too late and was dropped"),
-    (
-        NameChanged("calc", "add", "calc__add"),
-        "warning",
-        "calc: its tool add is listed as calc__add (see tools.rename)",
-    ),
-    (
-        NotDescribed("calc", ("add", "sub")),
-        "warning",
-        "calc: no description: add, sub (see tools.describe)",
-    ),
-    (
-        NotDescribed("calc", tuple(f"t{number}" for number in range(12))),
-        "warning",
-        "calc: no description: t0, t1, t2, t3, t4, t5, t6, t7, t8, t9 and 2 more "
-        "(see tools.describe)",
-    ),
-    (
-        RulesUnused("calc", ("ad", "su*")),
-        "warning",
-        "calc: its tools policy names what it does not have: ad, su*",
-    ),
-    (
-        LongList("home", 40, 30_000),
-        "warning",
-        "home: 40 tools in one list of 30,000 bytes; an assistant may not take them all: "
-        "choose with tools.allow or tools.deny",
-    ),
 ]
 
 
@@ -99,6 +81,6 @@ def test_an_event_is_a_sentence_with_a_level(event, level, sentence):
 
 
 def test_every_event_has_its_sentence():
-    kinds = {*events.Event.__subclasses__(), *events.Note.__subclasses__()} - {events.Note}
+    kinds = set(events.Event.__subclasses__())
     here = {each for each in kinds if each.__module__ == events.__name__}
     assert here == {type(event) for event, _, _ in SENTENCES}

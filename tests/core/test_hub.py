@@ -25,7 +25,6 @@ from xzpipe.core.effects import DropClient, DropServer, ToClient, ToServer, Wake
 from xzpipe.core.events import (
     ListingFailed,
     NoiseOnStdout,
-    NotDescribed,
     ServerReady,
     TooLarge,
     ToolsChanged,
@@ -33,6 +32,7 @@ from xzpipe.core.events import (
 from xzpipe.core.hub import Hub
 from xzpipe.core.lines import Overlong
 from xzpipe.core.link_events import BadFrame
+from xzpipe.core.notes import NotDescribed
 from xzpipe.core.plan import View
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

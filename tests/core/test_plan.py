@@ -26,8 +26,9 @@ def test_apart_each_server_has_a_link_in_the_order_of_the_config():
 
 def test_a_link_sees_by_all_the_rules_of_its_plan():
     for link in [*plan().apart(), plan().together()]:
-        assert (link.view.own, link.view.shape, link.view.warn_tools) == (VIEW.own, Shape(8192), 5)
-        assert link.view.name == link.name
+        assert (link.view.shape, link.view.warn_tools) == (Shape(8192), 5)
+        assert link.view.own == {s: VIEW.own[s] for s in link.view.servers if s in VIEW.own}
+        assert (link.view.name, link.view.endpoint) == (link.name, "endpoint")
         assert link.rereads
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.core.json_values import exact
 from xzpipe.core import rawjson
-from xzpipe.core.events import Event, LongList, NameChanged, NotDescribed, RulesUnused
+from xzpipe.core.events import Event
 from xzpipe.core.names import Wish, assigned
+from xzpipe.core.notes import LongList, NameChanged, NotDescribed, RulesUnused
 from xzpipe.core.plan import View
 from xzpipe.core.policy import ToolPolicy
 from xzpipe.core.tools import Catalog, Listing

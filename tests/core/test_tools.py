@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.core.kit import listing, tool
-from xzpipe.core.events import LongList, NameChanged, NotDescribed
+from xzpipe.core.notes import LongList, NameChanged, NotDescribed
 from xzpipe.core.plan import View
 from xzpipe.core.policy import ToolPolicy
 from xzpipe.core.shaping import Shape

@@ -4,7 +4,7 @@ import pytest
 
 from tests.core.kit import LIST_CHANGED, listing, seeing
 from xzpipe.core.effects import DropClient, ToClient
-from xzpipe.core.events import NameChanged, NotDescribed
+from xzpipe.core.notes import NameChanged, NotDescribed
 from xzpipe.core.pending import FOREVER
 from xzpipe.core.plan import View
 from xzpipe.core.policy import ToolPolicy

@@ -22,7 +22,7 @@ from xzpipe.cli.sessions import CALL_WITHIN, LIST_WITHIN, Limit, hold
 from xzpipe.errors import CallError
 
 if TYPE_CHECKING:
-    from xzpipe.app import Calling
+    from xzpipe.calling import Calling
     from xzpipe.core.events import ServerDown
 
 LONGEST = 86_400.0  # seconds

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -15,6 +16,7 @@ from xzpipe.cli.options import Logging, logging_options
 from xzpipe.cli.run import demo, run
 from xzpipe.cli.serve import serve
 from xzpipe.errors import INTERRUPTED, XzpipeError
+from xzpipe.init import run_as_init
 
 BUG = 70  # EX_SOFTWARE
 
@@ -43,7 +45,7 @@ for _command in (run, check, tools, call, endpoint, demo):
 def entry() -> None:
     """The console script."""
     _prepare_standard_streams()
-    sys.exit(execute(sys.argv[1:]))
+    sys.exit(run_as_init(partial(execute, sys.argv[1:]), os.getpid()))
 
 
 def _prepare_standard_streams() -> None:

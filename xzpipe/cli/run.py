@@ -1,5 +1,6 @@
 """`xzpipe run` and `xzpipe demo`."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from xzpipe.cli.options import (
 from xzpipe.errors import UsageError
 
 if TYPE_CHECKING:
+    from xzpipe.config.load import Config
     from xzpipe.core.endpoint import Endpoint
 
 THREE_WAYS = """Give one in one of three ways:
@@ -68,18 +70,39 @@ def run(ctx: click.Context, /, logging: Logging, local: bool, **asked: Any) -> i
     env = environment()
     if local and (asked["endpoint"] is not None or asked["endpoint_file"] is not None):
         raise UsageError("--local is an endpoint of its own: give it, or another one")
-    config = Asked(command=ctx.meta[COMMAND], **asked).load(env)
+    what = Asked(command=ctx.meta[COMMAND], **asked)
+    config = what.load(env)
+    reload = partial(_reload, what, env, local)
     if local:
         emit = logging.setup(env, config.secrets, config)
-        return app.main(partial(app.run_local, config=config, emit=emit, announce=_announce))
+        return app.main(
+            partial(app.run_local, config=config, emit=emit, announce=_announce, reload=reload)
+        )
+    _check(config)
+    emit = logging.setup(env, config.secrets, config)
+    return app.main(partial(app.run, config=config, emit=emit, reload=reload))
+
+
+def _reload(asked: Asked, env: Mapping[str, str], local: bool) -> "Config":
+    """The config as it is now; its secrets are kept out of the log from here on."""
+    from xzpipe import logs
+
+    config = asked.load(env)
+    logs.hide(config.secrets)
+    for warning in config.warnings:
+        logs.warn(warning)
+    if not local:
+        _check(config)
+    return config
+
+
+def _check(config: "Config") -> None:
     if not config.plans:
         names = " or ".join(launch.name for launch in config.servers)
         raise UsageError(f"no endpoint sees {names}", "See xzpipe.endpoints in the config")
     for plan in config.plans:
         if plan.address is None:
             raise _no_address(plan.name)
-    emit = logging.setup(env, config.secrets, config)
-    return app.main(partial(app.run, config=config, emit=emit))
 
 
 def _no_address(endpoint: str) -> UsageError:

@@ -12,7 +12,7 @@ from xzpipe.errors import CallError, UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from xzpipe.app import Calling
+    from xzpipe.calling import Calling
     from xzpipe.core.events import Event
     from xzpipe.guard import Guard
 
@@ -45,7 +45,7 @@ def hold(asked: Asked, endpoint: str | None, limit: Limit, logging: Logging, bod
 
 
 def _with_servers(asked: Asked, limit: Limit, logging: Logging, body: "Body") -> int:
-    from xzpipe import app
+    from xzpipe import app, calling
     from xzpipe.core.events import ServerReady
 
     env = environment()
@@ -59,14 +59,14 @@ def _with_servers(asked: Asked, limit: Limit, logging: Logging, body: "Body") ->
         emit(event)
 
     async def main(guard: "Guard") -> int:
-        opened = app.calling_servers(guard, config, hear)
+        opened = calling.calling_servers(guard, config, hear)
         return await _held(opened, limit.given, body, lambda: f"not ready: {', '.join(unready)}")
 
     return app.main(main)
 
 
 def _over_endpoint(endpoint: str, limit: Limit, logging: Logging, body: "Body") -> int:
-    from xzpipe import app
+    from xzpipe import app, calling
     from xzpipe.core.endpoint import parse_endpoint
 
     address = parse_endpoint(endpoint, "--endpoint")
@@ -76,8 +76,8 @@ def _over_endpoint(endpoint: str, limit: Limit, logging: Logging, body: "Body") 
 
     @asynccontextmanager
     async def opened() -> "AsyncIterator[Calling]":
-        async with app.calling_endpoint(address, within, connect_within) as session:
-            yield app.Calling(session)
+        async with calling.calling_endpoint(address, within, connect_within) as session:
+            yield calling.Calling(session)
 
     async def main(_: "Guard") -> int:
         return await _held(opened(), within, body, lambda: f"{address} has not greeted us")

@@ -62,7 +62,7 @@ class ServerReady(Event, frozen=True):
 
     def __str__(self) -> str:
         who = f"{self.name} {self.version}".strip()
-        ready = f"{self.server}: ready in {self.seconds:.1f} s, {_count(self.tools, 'tool')}"
+        ready = f"{self.server}: ready in {self.seconds:.1f} s, {counted(self.tools, 'tool')}"
         return f"{ready} ({who})" if who else ready
 
 
@@ -132,7 +132,7 @@ class ToolsChanged(Event, frozen=True):
     tools: int
 
     def __str__(self) -> str:
-        return f"{self.server}: its tool list changed, now {_count(self.tools, 'tool')}"
+        return f"{self.server}: its tool list changed, now {counted(self.tools, 'tool')}"
 
 
 class ListingFailed(Event, frozen=True):
@@ -144,66 +144,25 @@ class ListingFailed(Event, frozen=True):
         return f"{self.server}: its new tool list could not be read ({self.reason}); the old stays"
 
 
-class Note(Event, frozen=True):
-    """Something about a list of tools that its user should know; said once of what the fields
-    `ABOUT` name."""
+class Reloaded(Event, frozen=True):
+    """The config was read again and is in effect, with these servers."""
 
-    LEVEL: ClassVar[str] = "warning"
-    ABOUT: ClassVar[tuple[str, ...]]
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about."""
-        return type(self).__name__, *(str(getattr(self, name)) for name in self.ABOUT)
-
-
-class NameChanged(Note, frozen=True):
-    """A tool is listed under another name than it wanted: that one was taken, or unclean."""
-
-    ABOUT: ClassVar[tuple[str, ...]] = ("server", "tool", "listed")
-    server: str
-    tool: str
-    listed: str
+    servers: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.server}: its tool {self.tool} is listed as {self.listed} (see tools.rename)"
+        return f"the config was read again; in effect with {enumerated(self.servers)}"
 
 
-class NotDescribed(Note, frozen=True):
-    """Tools that say nothing of what they are for; an assistant will hardly use them."""
+class ReloadFailed(Event, frozen=True):
+    """The config was read again, but cannot be used; nothing has changed."""
 
-    ABOUT: ClassVar[tuple[str, ...]] = ("server",)
-    server: str
-    tools: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.server}: no description: {enumerated(self.tools)} (see tools.describe)"
-
-
-class RulesUnused(Note, frozen=True):
-    """Entries of a server's own tool policy that mean none of its tools."""
-
-    ABOUT: ClassVar[tuple[str, ...]] = ("server", "rules")
-    server: str
-    rules: tuple[str, ...]
+    LEVEL: ClassVar[str] = "error"
+    reason: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.server}: its tools policy names what it does not have: " + enumerated(
-            self.rules
-        )
-
-
-class LongList(Note, frozen=True):
-    """One view lists more than an assistant takes well; `size` is in bytes."""
-
-    ABOUT: ClassVar[tuple[str, ...]] = ("view",)
-    view: str
-    tools: int
-    size: int
-
-    def __str__(self) -> str:
-        many = f"{self.view}: {_count(self.tools, 'tool')} in one list of {self.size:,} bytes"
-        return f"{many}; an assistant may not take them all: choose with tools.allow or tools.deny"
+        said = "\n".join(filter(None, (self.reason, self.hint)))
+        return f"the config was read again and left out, since it cannot be used:\n{said}"
 
 
 class ToolCalled(Event, frozen=True, gc=False):
@@ -248,5 +207,6 @@ def enumerated(names: tuple[str, ...]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """So many of these, in a sentence."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

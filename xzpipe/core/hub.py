@@ -42,7 +42,7 @@ class Hub:
         """`first_id` is 0 where the broker is played, and 1 towards servers, since some take 0 for
         no id. `label_servers` adds `server_id` to listed tools. `ping_every` (seconds): a server
         that has not answered one ping by the next is dropped."""
-        self._max = max_message_bytes
+        self.max_message_bytes = max_message_bytes
         self._pending = PendingTable(first_id)
         self._alarm = Alarm()
         self._views = Views(label_servers)
@@ -85,10 +85,10 @@ class Hub:
 
     def server_overlong(self, server: str, line: Overlong, now: float) -> list[Effect]:
         """A server is writing a line over the limit."""
-        problem = f"is over the limit of {self._max} bytes"
+        problem = f"is over the limit of {self.max_message_bytes} bytes"
         raw_id = answered_id(line.part)
         lost = self._relay.lost(server, raw_id, problem, now, "answer too large")
-        return lost if line.ended else [TooLarge(server, self._max), *lost]
+        return lost if line.ended else [TooLarge(server, self.max_message_bytes), *lost]
 
     def server_exited(self, server: str, reason: str, now: float) -> list[Effect]:
         """A server can be written to no more; what it offers stays known."""

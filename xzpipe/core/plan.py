@@ -102,11 +102,21 @@ class Plan:
         return [self._link(server, self._part(server)) for server in self.servers]
 
     def _whole(self) -> View:
-        return replace(self.view, name=self.title, endpoint=self.title)
+        return self._view(self.title, self.view.servers)
 
     def _part(self, server: str) -> View:
         name = f"{server}@{self.name}" if self.name else server
-        return replace(self.view, name=name, servers=frozenset({server}), endpoint=self.title)
+        return self._view(name, frozenset({server}))
+
+    def _view(self, name: str, servers: frozenset[str] | None) -> View:
+        """What is seen of these servers, without what concerns others: a link is kept as long as
+        its view is the same."""
+        own = {
+            server: policy
+            for server, policy in self.view.own.items()
+            if servers is None or server in servers
+        }
+        return replace(self.view, name=name, servers=servers, own=own, endpoint=self.title)
 
     def _link(self, server: str, view: View) -> Link:
         assert self.address is not None, "a plan is linked only once it has an address"

@@ -19,9 +19,11 @@ class _Link:
 
 
 class Rivals:
-    """The links of ours to one endpoint. Times in seconds, on one clock."""
+    """The links of ours to one endpoint. Times in seconds, on one clock. `share`: they are to make
+    room for one that they share, when they are found to be rivals."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: bool = False) -> None:
+        self.share = share
         self._links: dict[str, _Link] = {}
         self._replaced: list[float] = []
 
@@ -32,6 +34,10 @@ class Rivals:
     def opened(self, link: str, now: float) -> None:
         """A link is up."""
         self._links[link].up = now
+
+    def closed(self, link: str) -> None:
+        """A link is not kept any longer."""
+        self._links.pop(link, None)
 
     def ended(self, link: str, failure: Failure, now: float) -> bool:
         """A link has ended, or did not come to be; whether another connection took its place.

@@ -6,8 +6,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from xzpipe.core import rawjson
-from xzpipe.core.events import LongList, NameChanged, NotDescribed, Note, RulesUnused
 from xzpipe.core.names import Wish, assigned
+from xzpipe.core.notes import LongList, NameChanged, NotDescribed, Note, RulesUnused
 from xzpipe.core.plan import View
 from xzpipe.core.policy import EVERYTHING, Choice, chosen
 from xzpipe.core.schemas import inlined

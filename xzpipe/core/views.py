@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from xzpipe.core import jsonrpc
 from xzpipe.core.effects import DropClient, Effect, ToClient
-from xzpipe.core.events import Note
+from xzpipe.core.notes import Note
 from xzpipe.core.pending import FOREVER
 from xzpipe.core.plan import View
 from xzpipe.core.tools import Catalog, Listed, Table, Tool

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import anyio
 
-from xzpipe.app import calling_endpoint, linked_to, local_endpoint, run
+from xzpipe.app import linked_to, local_endpoint, run
+from xzpipe.calling import calling_endpoint
 from xzpipe.config.load import load
 from xzpipe.core.events import Event, ServerDown, ServerReady, ServerStarting, ToolCalled
 from xzpipe.core.link_events import LinkUp
