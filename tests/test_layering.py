@@ -27,9 +27,6 @@ MAY_IMPORT = {
     "websocket": ("core", "frames", "outbox"),
     "retry": ("core",),
     "logs": ("background", "core"),
-    "board": ("core", "logs"),
-    "live": ("board", "core"),
-    "status_client": ("core", "errors"),
     "guard": ("process",),
     "bridge": ("core",),
     "client": ("core", "errors"),
@@ -50,8 +47,8 @@ MAY_IMPORT = {
     ),
     "demo": ("app", "calling", "config", "core", "errors", "guard"),
     "cli": (
-        "agent_token", "app", "board", "calling", "config", "core", "demo", "errors", "guard",
-        "hosting", "logs", "process", "status_client",
+        "agent_token", "app", "calling", "config", "core", "demo", "errors", "guard",
+        "hosting", "init", "logs", "process",
     ),
     "__main__": ("cli",),
 }  # fmt: skip
@@ -66,11 +63,10 @@ HOMES = {
         "cli/render",
         "cli/run",
         "cli/serve",
-        "cli/status",
     },
     "cryptography": {"agent_token"},
     "dotenv": {"config/env"},
-    "rich": {"board", "cli/render", "cli/status", "live", "logs"},
+    "rich": {"cli/render", "logs"},
     "tenacity": {"retry"},
     "websockets": {"frames", "serve", "websocket"},
     "yaml": {"config/load"},
@@ -87,8 +83,7 @@ IMPURE = {
 # Tests of what is no module of xzpipe: the test kit, an example, and this.
 OTHER_TESTS = {
     "test_endpoints", "test_servers", "test_layering", "core/test_hub_properties",
-    "core/test_policy_properties", "test_robots", "test_examples_containers",
-    "demo/test_example_calculator",
+    "core/test_policy_properties", "test_robots", "demo/test_example_calculator",
 }  # fmt: skip
 
 MODULES = {
